@@ -21,6 +21,7 @@
 #include "daemon/model/model_config.h"
 #include "daemon/model/model_files.h"
 #include "daemon/model/model_memory.h"
+#include "kernels/kernels.h"
 #include "shm/status.h"
 
 #include <stdbool.h>
@@ -28,7 +29,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-struct kernel_ops;
 struct model;
 
 #define MODEL_FINGERPRINT_BYTES 32
@@ -40,24 +40,23 @@ enum model_kv_type {
 };
 
 struct model_options {
-    const struct kernel_ops *ops; /* the backend */
+    struct kernel_stream *stream; /* the backend; stays the caller's, open until model_close() */
     enum model_kv_type kv_type;   /* MODEL_KV_AUTO unless configured */
-    uint32_t batch_rows_max;      /* rows (tokens) of one forward; >= 1 */
-    uint32_t batch_sequences_max; /* sequences of one forward; >= 1 */
-    uint32_t context_max_tokens;  /* longest sequence; 0: what the model's configuration allows */
+    uint32_t batch_rows_max;      /* rows (tokens) of one forward, 1..65536 */
+    uint32_t logits_rows_max; /* rows of one forward whose logits are wanted, 1..batch_rows_max */
+    uint32_t context_max_tokens; /* longest sequence; 0: what the model's configuration allows */
 };
 
 struct model_facts {
     struct model_config
         config; /* context_max_tokens is the smaller of the file's and the options' */
     unsigned char fingerprint[MODEL_FINGERPRINT_BYTES]; /* configuration and weights; weights.h */
-    bool weights_kept;     /* packed weights of an earlier engine were found in place */
-    uint32_t block_tokens; /* 16, 32 or 64 positions per KV block */
-    size_t block_bytes;    /* one block: all layers, K and V */
-    bool kv_is_bf16;       /* else f32 */
+    bool weights_kept;   /* packed weights of an earlier engine were found in place */
+    struct kernel_kv kv; /* geometry of its blocks (dtype, layers, G, B, D); base and slabs are 0 */
+    size_t block_bytes;  /* one block of kv.B tokens: all layers, K and V */
     uint64_t parameter_count;
-    size_t weight_bytes;     /* in model_memory */
-    size_t activation_bytes; /* taken at open */
+    size_t weight_bytes;     /* taken from model_memory */
+    size_t activation_bytes; /* taken at open, tables included */
 };
 
 /*
@@ -69,6 +68,7 @@ struct model_facts {
  *                   LLM_ERR_INVALID       a file says something impossible; the sentence names the key or tensor
  *                   LLM_ERR_CORRUPT       a file's structure does not hold, or it is shorter than it says
  *                   LLM_ERR_UNSUPPORTED   well-formed, but not for this build or backend
+ *                   LLM_ERR_LIMIT         larger than a limit of this build
  *                   LLM_ERR_MEMORY        weights or activations do not fit
  */
 LLM_MUST_CHECK enum llm_status model_open(struct model **out_model, const struct model_files *files,
@@ -84,54 +84,29 @@ const struct model_facts *model_facts(const struct model *model);
 void model_print_plan(const struct model *model, FILE *out);
 
 /*
- * Tell the model where its KV blocks are; once, before the first forward.
- *
- * Block b's bytes are at base + b / blocks_per_slab * slab_bytes + b % blocks_per_slab * block_bytes: a slab
- * holds whole blocks, and what is left at its end is unused. Their content is the model's own.
- *
- *   base   64-byte aligned; slab_bytes a multiple of 64
- */
-struct model_pool {
-    void *base;
-    size_t slab_bytes;
-    uint32_t blocks_per_slab;
-    uint32_t block_count; /* ids are 0..block_count - 1 */
-};
-void model_set_pool(struct model *model, const struct model_pool *pool);
-
-/*
- * Consecutive rows of a batch that continue one sequence. Row i (0-based) of the sequence stands at position
- * first_position + i; positions 0..first_position - 1 are in its blocks already. Position p is row
- * p % block_tokens of block blocks[p / block_tokens].
- */
-struct model_sequence {
-    uint32_t first_row;      /* rows first_row..first_row + row_count - 1 of the batch */
-    uint32_t row_count;      /* >= 1 */
-    uint32_t first_position; /* first_position + row_count <= context_max_tokens */
-    const uint32_t *blocks;  /* [block_count] covers every position up to the last row's */
-    uint32_t block_count;
-};
-
-/*
- * One step's work. Sequences cover the rows 0..row_count - 1 in ascending order without gaps. Two sequences may
- * share blocks as long as neither of them writes a row of a shared block.
+ * One step's work. The sequences cover the rows 0..row_count - 1 in ascending order without gaps: sequence s
+ * has rows s.row_first..s.row_first + s.row_count - 1, at the positions from s.position_first on, and its
+ * block table covers every position up to its last row's. Positions before position_first are in its blocks
+ * already. Two sequences may share blocks as long as neither of them has a row in a shared block.
  */
 struct model_batch {
     const int32_t *token_ids; /* [row_count] 0..vocab_size - 1 */
-    uint32_t row_count;       /* 1..batch_rows_max */
-    const struct model_sequence *sequences;
-    uint32_t sequence_count;     /* 1..batch_sequences_max */
-    const uint32_t *logits_rows; /* [logits_row_count] rows whose logits are wanted, ascending */
-    uint32_t logits_row_count;   /* 0..row_count; 0 only fills the cache */
+    int32_t row_count;        /* 1..batch_rows_max */
+    const struct kernel_sequence *sequences;
+    int32_t sequence_count;     /* 1..row_count */
+    const int32_t *logits_rows; /* [logits_row_count] rows whose logits are wanted, any order */
+    int32_t logits_row_count;   /* 0..logits_rows_max; 0 only fills the cache */
 };
 
 /*
- * Compute a batch: appends each row's keys and values to its sequence's blocks and writes the wanted logits.
+ * Compute a batch: append each row's keys and values to its sequence's blocks, write the wanted logits.
  *
- *   out_logits   [logits_row_count, vocab_size] f32; NULL when none are wanted
+ *   kv           facts->kv with base, slabs and block_count filled in: the pool; 64-byte aligned
+ *   out_logits   [logits_row_count, vocab_size] f32, row i for logits_rows[i]; NULL when none are wanted
  *   returns      LLM_OK, or what the backend reports (a lost device); on the CPU always LLM_OK
  */
-LLM_MUST_CHECK enum llm_status model_forward(struct model *model, const struct model_batch *batch,
-                                             float *out_logits, struct llm_error *error);
+LLM_MUST_CHECK enum llm_status model_forward(struct model *model, const struct kernel_kv *kv,
+                                             const struct model_batch *batch, float *out_logits,
+                                             struct llm_error *error);
 
 #endif
