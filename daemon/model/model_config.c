@@ -1,6 +1,6 @@
 #include "daemon/model/model_config.h"
 
-#include "daemon/model/json_file.h"
+#include "daemon/model/model_json.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -146,7 +146,7 @@ static enum llm_status read_sizes(const json_t *root, struct model_config *c,
         status = read_count(root, "vocab_size", 1u << 24, &c->vocab_size, error);
     if (status == LLM_OK)
         status =
-            read_count(root, "max_position_embeddings", 1u << 24, &c->context_max_tokens, error);
+            read_count(root, "max_position_embeddings", 1u << 20, &c->context_max_tokens, error);
     return status;
 }
 
@@ -293,7 +293,7 @@ static enum llm_status read_generation_config(const struct model_files *files,
 {
     static const char name[] = "generation_config.json";
     json_t *root = NULL;
-    enum llm_status status = json_file_read(files, name, CONFIG_MAX_BYTES, &root, error);
+    enum llm_status status = model_json_read(files, name, CONFIG_MAX_BYTES, &root, error);
     if (status == LLM_ERR_NOT_FOUND)
         return LLM_OK;
     if (status == LLM_OK)
@@ -307,7 +307,7 @@ enum llm_status model_config_read(const struct model_files *files, struct model_
 {
     struct model_config c = {.architecture = MODEL_ARCHITECTURE_LLAMA};
     json_t *root = NULL;
-    enum llm_status status = json_file_read(files, CONFIG, CONFIG_MAX_BYTES, &root, error);
+    enum llm_status status = model_json_read(files, CONFIG, CONFIG_MAX_BYTES, &root, error);
     if (status == LLM_OK)
         status = read_config(root, &c, error);
     if (status == LLM_OK)

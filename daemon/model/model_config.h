@@ -36,7 +36,7 @@ struct model_config {
     uint32_t kv_head_count;     /* G, divides H */
     uint32_t head_dim;   /* K, even, 2..1024; hidden_size / head_count unless the file says */
     uint32_t vocab_size; /* V, 1..2^24 */
-    uint32_t context_max_tokens;              /* max_position_embeddings, 1..2^24 */
+    uint32_t context_max_tokens;              /* max_position_embeddings, 1..2^20 */
     double rms_norm_eps;                      /* [1e-12, 0.1] */
     double rope_theta;                        /* [1, 1e12]; 10000 unless the file says */
     bool tied_embeddings;                     /* the output projection is the embedding table */

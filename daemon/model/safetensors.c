@@ -1,6 +1,6 @@
 #include "daemon/model/safetensors.h"
 
-#include "daemon/model/json_file.h"
+#include "daemon/model/model_json.h"
 #include "shm/check.h"
 
 #include <inttypes.h>
@@ -248,7 +248,7 @@ static enum llm_status parse_header(const struct safetensors_file *file, uint64_
         status =
             llm_fail(error, LLM_ERR_CORRUPT, "%s: the header is not a JSON object", file->name);
     if (status == LLM_OK)
-        status = json_file_parse(file->name, text, (size_t)header_bytes, out_header, error);
+        status = model_json_parse(text, (size_t)header_bytes, file->name, out_header, error);
     free(text);
     return status;
 }
@@ -370,7 +370,7 @@ static enum llm_status open_index(struct safetensors *st, const struct model_fil
                                   struct llm_error *error)
 {
     json_t *index = NULL;
-    enum llm_status status = json_file_read(files, INDEX, INDEX_MAX_BYTES, &index, error);
+    enum llm_status status = model_json_read(files, INDEX, INDEX_MAX_BYTES, &index, error);
     if (status == LLM_ERR_NOT_FOUND)
         return llm_fail(error, LLM_ERR_NOT_FOUND, "the model has neither %s nor %s", SINGLE, INDEX);
     if (status == LLM_OK)
