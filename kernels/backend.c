@@ -1,6 +1,7 @@
 /*
  * backend.c - the list of backends, and the ways in that do not care which one it is.
  */
+#include "kernels/cpu/cpu.h"
 #include "kernels/kernels.h"
 #include "kernels/reference/reference.h"
 
@@ -8,7 +9,8 @@
 #include <string.h>
 
 /* The first one serves when no name is given. */
-static const struct kernel_backend *const backends[] = {&kernel_backend_reference, NULL};
+static const struct kernel_backend *const backends[] = {&kernel_backend_cpu,
+                                                        &kernel_backend_reference, NULL};
 
 const struct kernel_backend *kernel_backend_at(size_t index)
 {
@@ -29,7 +31,7 @@ enum llm_status kernel_stream_open(const char *name, const struct kernel_stream_
     const struct kernel_backend *backend = name ? kernel_backend_find(name) : backends[0];
     if (!backend)
         return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "there is no backend \"%s\"; this build has reference", name);
+                        "there is no backend \"%s\"; this build has cpu and reference", name);
     return backend->stream_open(options, out_stream, error);
 }
 

@@ -84,7 +84,7 @@ static void value_add(const struct view *view, double *sum, double weight, int32
 
 static void attend(const struct view *view, float *out, const float *q, double scale)
 {
-    double largest = -INFINITY, total = 0, sum[KERNEL_HEAD_DIM_MAX] = {0};
+    double largest = -HUGE_VAL, total = 0, sum[KERNEL_HEAD_DIM_MAX] = {0};
     for (int32_t p = view->first; p < view->end; p++)
         largest = fmax(largest, scale * score(view, q, p));
     for (int32_t p = view->first; p < view->end; p++) {
