@@ -448,7 +448,7 @@ static enum llm_status adopt(struct core *core, block_id block, const struct cor
                         "block %u has %u tokens; the model's blocks have %u", block, info->tokens,
                         core->models[info->model].block_tokens);
     struct prefix_root root = root_for(core, info->model, info->domain);
-    block_id parent;
+    block_id parent = BLOCK_NONE;
     enum llm_status status = find_parent(core, &root, info, &parent, error);
     if (status != LLM_OK)
         return status;

@@ -15,8 +15,8 @@
 
 #include "shm/check.h"
 #include "tests/sim/sim_model.h"
+#include "tests/sim/sim_order.h"
 
-#define USERS_MAX     4u
 #define DOCUMENTS_MAX 4u
 
 struct sim {
@@ -35,7 +35,7 @@ struct sim {
     struct core *core;
     void *memory;
     size_t memory_bytes;
-    bool killed; /* the effects of the last call were not all mirrored */
+    struct sim_order order;
     /* the run */
     struct sim_random random;
     uint64_t seed;
@@ -152,7 +152,7 @@ static void begin(struct sim *sim, uint64_t seed)
     draw_models(sim);
     draw_config(sim);
     draw_documents(sim);
-    sim->user_count = sim_between(&sim->random, 1, USERS_MAX);
+    sim->user_count = sim_between(&sim->random, 1, SIM_USERS_MAX);
     sim->domains_shared = sim_chance(&sim->random, 300);
     sim->admit_chance = sim_between(&sim->random, 50, 900);
     sim->cancel_chance = sim_chance(&sim->random, 600) ? sim_below(&sim->random, 40) : 0;
@@ -202,6 +202,8 @@ static bool mirror(struct sim *sim)
     uint32_t end = kill ? sim_between(&sim->random, 0, count) : count;
     for (uint32_t i = 0; i < end; i++) {
         const char *wrong = sim_apply(&sim->tables, sim->core, &effects[i]);
+        if (!wrong)
+            wrong = sim_order_effect(&sim->order, &effects[i]);
         if (wrong)
             fail(sim, "effect %u of %u (kind %d, slot %u, block %u): %s", i, count, effects[i].kind,
                  effects[i].slot, effects[i].block, wrong);
@@ -237,6 +239,15 @@ static void forget_block(struct sim *sim, block_id block)
     sim_scramble(&sim->tables, block);
 }
 
+/* Other weights under the same name: what was computed with the old ones is void. */
+static bool replace_weights(struct sim *sim)
+{
+    bool replaced = sim_chance(&sim->random, 100);
+    if (replaced)
+        sim->models[0].identity[0]++;
+    return replaced;
+}
+
 static void adopt_blocks(struct sim *sim, bool damaged)
 {
     for (uint32_t depth = 0; depth < SIM_CONTEXT_MAX; depth++)
@@ -266,6 +277,7 @@ static void admit_again(struct sim *sim, uint32_t slot)
             false; /* the engine sees the stop id by itself; the core would see a length */
         return;
     }
+    request->cancelled = false; /* nobody remembers */
     request->request.generated_tokens = request->published;
     request->request.recovered = true;
     request->admitted_step = sim->step;
@@ -274,10 +286,12 @@ static void admit_again(struct sim *sim, uint32_t slot)
     struct llm_error error;
     if (core_admit(sim->core, &request->request, slot, &error) != LLM_OK)
         fail(sim, "a recovered request was refused: %s", error.message);
+    sim_order_admitted(&sim->order, slot, request->request.uid);
     uint32_t count;
     const struct core_effect *effects = core_effects(sim->core, &count);
     for (uint32_t i = 0; i < count; i++)
-        if (sim_apply(&sim->tables, sim->core, &effects[i]))
+        if (sim_apply(&sim->tables, sim->core, &effects[i]) ||
+            sim_order_effect(&sim->order, &effects[i]))
             fail(sim, "a recovered request ended wrongly");
 }
 
@@ -287,7 +301,9 @@ static void restart(struct sim *sim)
     sim->kills++;
     close_core(sim);
     memset(sim->rows_of_ids, 0xa5, sizeof sim->rows_of_ids);
+    bool replaced = replace_weights(sim);
     open_core(sim);
+    sim_order_reset(&sim->order);
     bool cold = !sim->tables.exact_hash || sim_chance(&sim->random, 200);
     bool damaged = sim_chance(&sim->random, 200);
     for (block_id block = 0; block < SIM_BLOCKS_MAX; block++)
@@ -295,7 +311,7 @@ static void restart(struct sim *sim)
             forget_block(sim, block);
     if (damaged)
         damage_some(sim);
-    adopt_blocks(sim, damaged);
+    adopt_blocks(sim, damaged || replaced);
     for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
         if (sim->tables.requests[slot].live)
             admit_again(sim, slot);
@@ -313,7 +329,7 @@ static uint32_t free_slot(const struct sim *sim)
 
 static void draw_request(struct sim *sim, struct sim_request *request)
 {
-    uint32_t uid = 1000 + sim_below(&sim->random, sim->user_count);
+    uint32_t uid = SIM_UID_FIRST + sim_below(&sim->random, sim->user_count);
     uint32_t model = sim_below(&sim->random, sim->config.model_count);
     uint32_t context_tokens = sim->models[model].context_tokens_max;
     uint32_t prompt_tokens = sim_between(&sim->random, 1, context_tokens - 1);
@@ -364,6 +380,7 @@ static bool admit_one(struct sim *sim)
     if (status == LLM_OK) {
         request.live = true;
         sim->tables.requests[slot] = request;
+        sim_order_admitted(&sim->order, slot, request.request.uid);
     }
     return mirror(sim);
 }
@@ -380,7 +397,7 @@ static bool cancel_one(struct sim *sim, uint32_t slot)
 /* A client dies with all it asked; or somebody thinks better of one request. */
 static bool cancel_some(struct sim *sim)
 {
-    uint32_t uid = 1000 + sim_below(&sim->random, sim->user_count);
+    uint32_t uid = SIM_UID_FIRST + sim_below(&sim->random, sim->user_count);
     uint32_t only = sim_below(&sim->random, sim->config.request_slots);
     bool death = sim_chance(&sim->random, 300);
     for (uint32_t slot = 0; slot < sim->config.request_slots; slot++) {
@@ -452,6 +469,14 @@ static void compute(struct sim *sim, const struct core_plan *plan, struct core_r
         fail(sim, "%u rows in sequences, %u in the plan", rows, plan->token_count);
 }
 
+/* What was cancelled, or failed, is gone when its step is done. */
+static void check_cancelled(const struct sim *sim)
+{
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
+        if (sim->tables.requests[slot].live && sim->tables.requests[slot].cancelled)
+            fail(sim, "slot %u was cancelled and goes on", slot);
+}
+
 static void step(struct sim *sim, bool admitting)
 {
     sim->step++;
@@ -467,7 +492,8 @@ static void step(struct sim *sim, bool admitting)
     if (!clients(sim, admitting && sim_chance(&sim->random, 100)))
         return;
     core_complete(sim->core, &plan, results);
-    (void)mirror(sim);
+    if (mirror(sim))
+        check_cancelled(sim);
 }
 
 static void drain(struct sim *sim)

@@ -32,9 +32,9 @@ uint64_t sim_mix(uint64_t a, uint64_t b)
     return sim_random_next(&random);
 }
 
-uint64_t sim_history_begin(uint32_t model)
+uint64_t sim_history_begin(const struct core_model *model)
 {
-    return sim_mix(0x6c6c6d64, model);
+    return sim_mix(model->identity[0], model->identity[1]);
 }
 
 uint64_t sim_history(uint64_t before, uint32_t id)
@@ -93,7 +93,7 @@ static const char *write_rows(struct sim_tables *tables, const struct core_plan 
         struct sim_row *row = row_at(tables, sequence, position);
         if (row->id != UINT32_MAX)
             return "a row would be written twice";
-        uint64_t before = position == 0 ? sim_history_begin(sequence->model)
+        uint64_t before = position == 0 ? sim_history_begin(&tables->models[sequence->model])
                                         : row_at(tables, sequence, position - 1)->history;
         *row = (struct sim_row){sim_history(before, id), id, request->request.domain};
     }
@@ -114,7 +114,7 @@ const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan,
     const char *wrong = write_rows(tables, plan, sequence);
     if (wrong)
         return wrong;
-    uint64_t history = sim_history_begin(sequence->model);
+    uint64_t history = sim_history_begin(&tables->models[sequence->model]);
     for (uint32_t position = 0; position < end; position++) { /* attention */
         const struct sim_row *row = row_at(tables, sequence, position);
         history = sim_history(history, request->ids[position]);
@@ -184,7 +184,7 @@ static const char *apply_freed(struct sim_tables *tables, block_id block)
 static const char *apply_token(struct sim_tables *tables, struct sim_request *request,
                                uint32_t token)
 {
-    uint64_t history = sim_history_begin(request->request.model);
+    uint64_t history = sim_history_begin(&tables->models[request->request.model]);
     uint32_t tokens = request->request.prompt_tokens + request->published;
     for (uint32_t i = 0; i < tokens; i++)
         history = sim_history(history, request->ids[i]);

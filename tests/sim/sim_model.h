@@ -71,8 +71,8 @@ struct sim_tables {
     struct sim_request requests[SIM_SLOTS_MAX];
 };
 
-/* The history before the first token of a model. */
-uint64_t sim_history_begin(uint32_t model);
+/* The history before the first token: another one for other weights. */
+uint64_t sim_history_begin(const struct core_model *model);
 uint64_t sim_history(uint64_t before, uint32_t id);
 /* The token a request gets after `history`. */
 uint32_t sim_token(uint64_t history, uint64_t seed, uint32_t vocab_tokens);
