@@ -1,0 +1,220 @@
+/*
+ * core.h - the pure state machine that decides what every step computes.
+ *
+ * Idea     Requests go in, step plans come out, results go back in. The core knows token counts, blocks and
+ *          users; it has no clock, calls no system, touches no device and takes no memory after core_open().
+ *          Whatever it changes that must survive an engine is said in a list of effects. So the same code
+ *          runs under the engine and under a simulator that plays thousands of seeds a minute.
+ *
+ *            core_admit ──> waiting ──core_plan──> running ──core_complete──> finished
+ *                              ^                      |                      (stop, length, context,
+ *                              └──── preempted ───────┘                       cancelled, failed)
+ *
+ * Calls    Each call that changes something (admit, cancel, plan, complete) is followed by core_effects();
+ *          the engine mirrors the list into the keeper's tables before it acts on the answer, and before
+ *          the next call. Not doing so is a failed CHECK.
+ *            loop: core_admit / core_cancel as clients ask; core_plan; run the step; core_complete.
+ *          Admissions and cancels may also come between plan and complete: a cancel then waits for complete.
+ * Ids      A request's token ids (prompt, then generated) lie in a row that the engine owns and hands over
+ *          at open. The engine writes the prompt before core_admit(); core_complete() appends.
+ * Owner    The engine; one core per engine. Memory is the caller's, see core_bytes().
+ * Threads  The engine thread.
+ * Trust    Counts and ids in a request were validated by the engine; limits are answered with a status. Wrong
+ *          slots and calls out of order are our own bugs: CHECK. Adopted blocks are validated: a file wrote them.
+ * See      README.md, tests/daemon/test_core.c, tests/sim/sim_core.c, `llmctl check`.
+ */
+#ifndef LLMD_CORE_CORE_H
+#define LLMD_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/core/effect.h"
+#include "daemon/core/kv_pool.h"
+#include "daemon/core/prefix_index.h"
+#include "shm/status.h"
+
+/* ---- Configuration ---------------------------------------------------------------------------------- */
+
+#define CORE_MODELS_MAX       KV_MODELS_MAX
+#define CORE_IDENTITY_WORDS   8u
+#define CORE_BLOCK_TOKENS_MAX 256u
+
+struct core_model {
+    /* Everything that a KV row depends on besides the tokens: fingerprint, weight version, adapter, KV
+     * dtype. Cached blocks of a model with other words are never found, also not after a restart. */
+    uint32_t identity[CORE_IDENTITY_WORDS];
+    uint32_t block_tokens;       /* 1..CORE_BLOCK_TOKENS_MAX rows of a block */
+    uint32_t slab_blocks;        /* 1.. whole blocks of this model in a slab */
+    uint32_t context_tokens_max; /* 2.. prompt and answer together */
+};
+
+struct core_config {
+    const struct core_model *models; /* [model_count]; copied */
+    uint32_t model_count;            /* 1..CORE_MODELS_MAX */
+    uint32_t slab_count;             /* 1.. */
+    uint32_t request_slots;          /* 1.. requests known at once, running or waiting */
+    uint32_t running_max;            /* 1.. sequences in one step */
+    uint32_t step_tokens; /* running_max.. rows in one step, so that every answer moves each step */
+    uint32_t queued_max;  /* 1.. waiting requests; the next one is refused with BUSY */
+    uint32_t user_queued_max; /* 1..queued_max of those by one user */
+    uint32_t *ids;            /* request in slot s: ids[s * ids_stride_words + position] */
+    size_t ids_stride_words;  /* at least the largest context_tokens_max */
+    struct chain_hash hash;
+};
+
+struct core;
+
+/* Bytes core_open() needs for this configuration. LLM_ERR_INVALID: a value is out of range; the sentence names
+ * it and the range. */
+enum llm_status core_bytes(const struct core_config *config, size_t *out_bytes,
+                           struct llm_error *error) LLM_MUST_CHECK;
+/* Make a core in zeroed memory of core_bytes() bytes, aligned to 64. There is nothing to close: the caller
+ * frees the memory. Block ids run from 0 to core_blocks() - 1: block = slab * slab_blocks_max + index, where
+ * slab_blocks_max is the largest slab_blocks of the models. */
+enum llm_status core_open(const struct core_config *config, void *zeroed_memory, size_t bytes,
+                          struct core **out_core, struct llm_error *error) LLM_MUST_CHECK;
+uint32_t core_blocks(const struct core *core);
+
+/* ---- Requests --------------------------------------------------------------------------------------- */
+
+struct core_request {
+    uint64_t request_id; /* for sentences only */
+    uint32_t uid;        /* whose turn it uses */
+    uint32_t domain;     /* whose cached blocks it may share; the uid in this version */
+    uint32_t model;      /* 0..model_count-1 */
+    uint32_t prompt_tokens;
+    uint32_t generated_tokens; /* already published before an engine's death; else 0 */
+    uint32_t max_tokens;       /* 1.. to generate, those already published included */
+    bool recovered;            /* was admitted before: the queue's bounds do not refuse it again */
+};
+
+/*
+ * Put a request into the queue of its user.
+ *
+ *   slot      0..request_slots-1, free; ids [prompt_tokens + generated_tokens] are in its row
+ *   returns   LLM_OK            effects: none, or FINISHED when the published tokens already were all
+ *             LLM_ERR_INVALID   no such model, an empty prompt, max_tokens 0
+ *             LLM_ERR_LIMIT     the prompt leaves no room in the context, or the request can never fit the pool
+ *             LLM_ERR_BUSY      the queue, or this user's part of it, is full; try again later
+ */
+enum llm_status core_admit(struct core *core, const struct core_request *request, uint32_t slot,
+                           struct llm_error *error) LLM_MUST_CHECK;
+
+/* End a request early with `finish` CANCELLED or FAILED (a deadline, a dead client). Effects: FINISHED now,
+ * or by core_complete() if the request is part of the plan that is out. False: the slot is empty. */
+bool core_cancel(struct core *core, uint32_t slot, enum core_finish finish);
+
+/* ---- Steps ------------------------------------------------------------------------------------------ */
+
+/* One request's part of a step: rows first_row .. first_row + token_count of the plan's arrays, which are
+ * positions first_position .. of the request. Row for position p lies in blocks[p / block_tokens] at
+ * p % block_tokens; attention reads positions 0..p. Valid until core_complete(). */
+struct core_sequence {
+    uint32_t slot;
+    uint32_t model;
+    uint32_t first_row;
+    uint32_t token_count; /* 1.. */
+    uint32_t first_position;
+    uint32_t block_count;   /* covers first_position + token_count */
+    const block_id *blocks; /* [block_count] */
+    bool wants_token;       /* sample from its last row */
+};
+
+struct core_plan {
+    uint64_t step;           /* 1, 2, 3, ... */
+    uint32_t sequence_count; /* 1..running_max */
+    uint32_t token_count;    /* 1..step_tokens */
+    const struct core_sequence *sequences;
+    const uint32_t *ids;       /* [token_count] */
+    const uint32_t *positions; /* [token_count] */
+};
+
+/* What the engine says about sequence i of the plan. */
+struct core_result {
+    uint32_t token; /* with wants_token: the sampled id */
+    enum core_finish
+        finish; /* NONE, STOP_ID, STOP_STRING (the token counts) or FAILED (it does not) */
+};
+
+/* Plan the next step. False when there is nothing to do; then nothing changed. Effects: blocks FREED (evicted,
+ * preempted) and TAKEN, requests STARTED and PREEMPTED. */
+bool core_plan(struct core *core, struct core_plan *out_plan);
+
+/* The step is done: every row of the plan is written. `results` [plan->sequence_count]. LENGTH and CONTEXT are
+ * decided here. Effects: blocks SEALED and FREED, per request TOKEN, then FINISHED. */
+void core_complete(struct core *core, const struct core_plan *plan,
+                   const struct core_result *results);
+
+/* The effects of the last call, in order; valid until the next. Must be called after each. */
+const struct core_effect *core_effects(struct core *core, uint32_t *out_count);
+
+/* ---- After an engine's death ------------------------------------------------------------------------ */
+
+/* What kvhdr and kvtok say about a sealed block; what SEALED gives and core_adopt_block() takes. */
+struct core_block_info {
+    struct chain chain;
+    struct chain parent; /* the parent's chain value; the root's with depth 0 */
+    const uint32_t *ids; /* [tokens]; core_block_info(): valid until the block is freed */
+    uint32_t tokens;     /* the model's block_tokens */
+    uint32_t depth;
+    uint32_t domain;
+    uint32_t model;
+};
+
+/* The facts of a sealed block (held or cached). */
+struct core_block_info core_block_info(const struct core *core, block_id block);
+
+/*
+ * Take a sealed block of the last engine into the cache. Before the first admission, parents first (by depth,
+ * ascending); of two with the same content the second is refused. What is refused is free.
+ *
+ *   returns   LLM_OK
+ *             LLM_ERR_INVALID    no such block or model, or a count that is not the model's block_tokens
+ *             LLM_ERR_CORRUPT    the chain value does not follow from parent and ids
+ *             LLM_ERR_NOT_FOUND  an orphan: its parent, or its model's identity, is not there
+ *             LLM_ERR_BUSY       the block, its slab or its content is already taken
+ */
+enum llm_status core_adopt_block(struct core *core, block_id block,
+                                 const struct core_block_info *info, struct llm_error *error)
+    LLM_MUST_CHECK;
+
+/* ---- Looking ---------------------------------------------------------------------------------------- */
+
+enum core_phase {
+    CORE_PHASE_FREE,
+    CORE_PHASE_QUEUED,
+    CORE_PHASE_PREFILL,
+    CORE_PHASE_DECODE
+};
+
+struct core_request_info {
+    enum core_phase phase;
+    uint64_t request_id;
+    uint32_t uid;
+    uint32_t prompt_tokens;
+    uint32_t generated_tokens;
+    uint32_t computed_tokens; /* rows in blocks right now */
+    uint32_t cached_tokens;   /* prompt tokens that another request's blocks supplied */
+    uint32_t blocks;          /* in its table, shared ones included */
+};
+struct core_request_info core_request_info(const struct core *core, uint32_t slot);
+
+struct core_counts {
+    uint32_t running;
+    uint32_t queued;     /* preempted ones included */
+    struct kv_counts kv; /* summed over the models; slabs nobody owns count for model 0 */
+    uint64_t steps;
+    uint64_t tokens_computed; /* rows of completed steps */
+    uint64_t tokens_cached;   /* rows not computed because a block was found */
+    uint64_t preemptions;
+    uint64_t evictions;
+};
+struct core_counts core_counts(const struct core *core);
+
+/* Walk everything. LLM_OK, or LLM_ERR_CORRUPT and a sentence with the first invariant that does not hold. The
+ * tests, the simulator and `llmctl check` call the same walk. */
+enum llm_status core_sane(const struct core *core, struct llm_error *error) LLM_MUST_CHECK;
+
+#endif

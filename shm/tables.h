@@ -1,0 +1,166 @@
+/*
+ * tables.h - the tables the keeper holds and the engine writes, so that an engine may die at any instruction.
+ *
+ * Idea     Memory describes itself; everything else is derived. Each record becomes valid, changes its
+ *          state and becomes free again by one store of its `word` = generation << 8 | state. What a new
+ *          engine needs (who asked what, what was already answered, which block holds which tokens) is here
+ *          and never only in `up`, `down` or an engine's own memory.
+ * Owner    Memfds of the keeper, named by LLM_TABLE_*; a restarted engine is handed them again.
+ * Threads  The engine thread writes; the keeper and llmctl only read (llmctl through the keeper's word).
+ * Trust    A dead engine may have died anywhere, but stores are seen in program order (release), so a
+ *          valid word means a whole record; the check value guards against stray writes of our own.
+ * See      docs/PROTOCOL.md ("Tables"), daemon/engine/journal.h (who writes), recovery.h (who reads).
+ */
+#ifndef LLM_SHM_TABLES_H
+#define LLM_SHM_TABLES_H
+
+#include "shm/layout.h"
+
+#define LLM_TABLE_CONNECTIONS "conntab"
+#define LLM_TABLE_REQUESTS    "reqtab"
+#define LLM_TABLE_TOKENS      "reqtok"
+#define LLM_TABLE_BLOCKS      "kvhdr"
+#define LLM_TABLE_BLOCK_IDS   "kvtok"
+#define LLM_TABLE_CONTEXTS    "ctxtab"
+
+#define LLM_TABLE_MAGIC UINT64_C(0x4c4254444d4c4c01)
+
+/* The first page of every table. A restarted engine reads the geometry from here and never derives it. */
+struct llm_table_header {
+    uint64_t magic;
+    uint32_t abi_major;
+    uint32_t record_bytes;
+    uint64_t record_count;
+    uint64_t layout_check; /* of everything else the records depend on, e.g. block_tokens */
+    alignas(LLM_CACHE_LINE_BYTES) _Atomic uint64_t
+        complete; /* LLM_TABLE_MAGIC once the header is whole */
+};
+static_assert(sizeof(struct llm_table_header) == 128, "table size");
+#define LLM_TABLE_RECORDS_OFFSET LLM_PAGE_BYTES
+
+static inline uint64_t llm_word_pack(uint64_t generation, unsigned state)
+{
+    return generation << 8 | state;
+}
+static inline uint64_t llm_word_generation(uint64_t word)
+{
+    return word >> 8;
+}
+static inline unsigned llm_word_state(uint64_t word)
+{
+    return (unsigned)(word & 0xff);
+}
+
+/* ---- conntab[connection_slot]: how far each connection's queue was taken in ----------------------- */
+
+enum llm_conn_state {
+    LLM_CONN_FREE = 0,
+    LLM_CONN_ATTACHED = 1
+};
+
+struct llm_conntab_record {
+    _Atomic uint64_t word;
+    uint64_t connection_id;
+    _Atomic uint64_t queue_head; /* every position below it was admitted or answered */
+    uint8_t reserved[40];
+};
+static_assert(sizeof(struct llm_conntab_record) == 64, "table size");
+
+/* ---- reqtab[request_slot]: what was asked, and what was already answered -------------------------- */
+
+enum llm_req_state {
+    LLM_REQ_FREE = 0,
+    LLM_REQ_LIVE = 1, /* admitted; goes on after an engine's death */
+    LLM_REQ_ANSWERED =
+        2 /* the final status is decided and written below; only the stream record may lack it */
+};
+
+struct llm_reqtab_record {
+    _Atomic uint64_t word;
+    _Atomic uint32_t published; /* generated ids in reqtok that count; stored after the id */
+    uint32_t deaths;            /* engine deaths in a row that this request was in flight at */
+    uint64_t request_id;
+    uint64_t connection_id;
+    uint64_t
+        queue_position; /* with connection_id: the identity that keeps it from being admitted twice */
+    uint32_t connection_slot;
+    uint32_t stream_slot;
+    uint32_t stream_epoch;
+    uint32_t log_offset;
+    uint32_t log_words;
+    uint32_t status; /* with LLM_REQ_ANSWERED: the end of the stream record */
+    uint32_t finish;
+    uint32_t cached_tokens;
+    uint64_t admitted_ns;
+    uint64_t deadline_ns;
+    uint32_t first_token_us;
+    uint32_t last_token_us;
+    uint32_t uid;
+    uint32_t gid;
+    uint64_t reserved[3];
+    struct llm_request_body body; /* validated copy; seed is always the one used */
+    uint32_t stop_ids[LLM_STOP_IDS_MAX];
+    uint8_t stop_string_length[LLM_STOP_STRINGS_MAX];
+    uint8_t stop_strings[LLM_STOP_STRINGS_MAX][LLM_STOP_STRING_BYTES_MAX];
+    char note[LLM_NOTE_BYTES]; /* the sentence that goes with `status` */
+    uint8_t reserved1[56];
+};
+static_assert(offsetof(struct llm_reqtab_record, body) == 128, "table size");
+static_assert(sizeof(struct llm_reqtab_record) == 1088, "table size");
+
+/* reqtok[request_slot]: uint32_t ids[context_tokens_max] (the prompt, then the generated ids), then
+ * uint32_t logprobs[context_tokens_max] (f32 bits, same positions). Pages nobody wrote take no memory. */
+
+/* ---- kvhdr[block], kvtok[block][block_tokens]: what each KV block holds --------------------------- */
+
+enum llm_block_state {
+    LLM_BLOCK_FREE = 0,
+    LLM_BLOCK_WRITING = 1, /* owned by one writer; its content counts for nothing after a crash */
+    LLM_BLOCK_SEALED = 2,  /* `tokens` rows are written and never change under this generation */
+    LLM_BLOCK_SPILLING = 3,
+    LLM_BLOCK_QUARANTINED =
+        4 /* was being written when an engine died; free once the device is quiet */
+};
+
+struct llm_kvhdr_record {
+    _Atomic uint64_t word;
+    uint8_t chain[16];  /* keyed hash of (parent chain, token ids) */
+    uint8_t parent[16]; /* the parent's chain; the root's for a first block */
+    uint32_t tokens;    /* rows that count, 1..block_tokens */
+    uint32_t depth;     /* blocks before this one in its chain */
+    uint32_t domain;    /* who may share it: a uid, or a published context's domain */
+    uint32_t model;     /* slot of the model in the registry */
+    uint32_t data_check;
+    uint32_t header_check; /* of everything above, the generation included */
+};
+static_assert(sizeof(struct llm_kvhdr_record) == 64, "table size");
+
+/* ---- ctxtab[context_slot]: contexts that have a name, an owner and a past ------------------------- */
+
+enum llm_ctx_state {
+    LLM_CTX_FREE = 0,
+    LLM_CTX_LIVE = 1
+};
+
+struct llm_ctxtab_record {
+    _Atomic uint64_t word;
+    uint64_t context_id;
+    uint64_t length_tokens;
+    uint64_t last_block_generation;
+    uint32_t last_block;
+    uint32_t tail_tokens; /* ids in `tail` that are not yet in a sealed block */
+    uint32_t owner_uid;
+    uint32_t owner_gid;
+    uint32_t mode; /* rw bits for owner, group, other, as in chmod */
+    uint32_t domain;
+    uint32_t model;
+    uint32_t pins;
+    uint64_t lease_ns; /* CLOCK_REALTIME at which an unnamed context ends; 0: with its connection */
+    uint64_t connection_id; /* whose it is while it has no name */
+    char name[104];
+    uint32_t tail[64];
+    uint8_t reserved[72];
+};
+static_assert(sizeof(struct llm_ctxtab_record) == 512, "table size");
+
+#endif
