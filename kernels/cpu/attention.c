@@ -87,7 +87,7 @@ static void part_run(const struct attention_job *job, const struct cursor *at,
         int32_t row = (at->query + i) / group;
         int32_t head = at->head * group + (at->query + i) % group;
         int32_t position = sequence->position_first + row;
-        size_t t = (size_t)(sequence->row_first + row);
+        size_t t = (size_t)sequence->row_first + (size_t)row;
         part.queries[i] = (struct attention_query){
             .q = job->q + t * (size_t)job->stride + (size_t)head * (size_t)D,
             .out = job->out + (t * (size_t)job->H + (size_t)head) * (size_t)D,
