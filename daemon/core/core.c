@@ -41,7 +41,7 @@ static enum llm_status in_range(const char *name, uint64_t value, uint64_t low, 
 
 static uint32_t slab_blocks_max(const struct core_config *config)
 {
-    uint32_t most = 0;
+    uint32_t most = 1;
     for (uint32_t m = 0; m < config->model_count; m++)
         if (config->models[m].slab_blocks > most)
             most = config->models[m].slab_blocks;

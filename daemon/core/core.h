@@ -152,6 +152,10 @@ const struct core_effect *core_effects(struct core *core, uint32_t *out_count);
 
 /* ---- After an engine's death ------------------------------------------------------------------------ */
 
+/* A new core goes on from the tables: core_open(); core_adopt_block() for every sealed block; core_admit() for
+ * every live request in the order of the old admissions, with `recovered` and what was published. A request
+ * whose last published token was its stop is the caller's to end: the core knows lengths, not stops. */
+
 /* What kvhdr and kvtok say about a sealed block; what SEALED gives and core_adopt_block() takes. */
 struct core_block_info {
     struct chain chain;
