@@ -111,15 +111,15 @@ struct llm_up_header {
         queue_tail; /* positions claimed, since creation */
     alignas(LLM_CACHE_LINE_BYTES) _Atomic uint32_t
         sleepers; /* threads on (or about to be on) down.event_word */
-    /* Counts requests for one write to the engine-to-client eventfd. The engine writes once for each
-     * value it has not answered yet, so a client that never reads costs one system call, not one a step. */
-    _Atomic uint32_t eventfd_arms;
+    /* Counts requests for one byte on the engine-to-client socket. The engine sends once for each value it
+     * has not answered yet, so a client that never reads costs one system call, not one a step. */
+    _Atomic uint32_t bell_arms;
     alignas(LLM_CACHE_LINE_BYTES) _Atomic uint64_t
         cancel_bell; /* moves after a cancel word was set */
 };
 static_assert(sizeof(struct llm_up_header) == 192, "wire size");
 static_assert(offsetof(struct llm_up_header, sleepers) == 64, "wire");
-static_assert(offsetof(struct llm_up_header, eventfd_arms) == 68, "wire");
+static_assert(offsetof(struct llm_up_header, bell_arms) == 68, "wire");
 static_assert(offsetof(struct llm_up_header, cancel_bell) == 128, "wire");
 
 /* Every operation is answered in the stream record it names: with tokens (generate), or at once with done,
@@ -229,19 +229,20 @@ enum llm_finish {
 };
 
 /* commit = epoch:32 | done:1 | count:31. One store makes a change visible; nothing else in the record
- * changes without it, except the time stamps, which are only right once done is set. */
+ * changes without it, except the time stamps, which are only right once done is set. The other fields are
+ * atomic so that a reader which does not wait for the word reads something; they are stored relaxed. */
 struct llm_stream_record {
     _Atomic uint64_t commit;
-    uint32_t status; /* enum llm_status, once done */
-    uint32_t finish; /* enum llm_finish, once done */
-    uint32_t prompt_tokens;
-    uint32_t cached_tokens;     /* prompt tokens whose KV was reused */
-    uint64_t seed;              /* the one used */
-    uint64_t request_id;        /* for llmctl; never reused within one daemon */
-    uint64_t admitted_ns;       /* CLOCK_MONOTONIC */
-    uint32_t first_token_us;    /* since admitted; 0 before */
-    uint32_t last_token_us;     /* since admitted, saturating */
-    uint32_t engine_generation; /* of the engine that wrote last */
+    _Atomic uint32_t status; /* enum llm_status, once done */
+    _Atomic uint32_t finish; /* enum llm_finish, once done */
+    _Atomic uint32_t prompt_tokens;
+    _Atomic uint32_t cached_tokens;     /* prompt tokens whose KV was reused */
+    _Atomic uint64_t seed;              /* the one used */
+    _Atomic uint64_t request_id;        /* for llmctl; never reused within one daemon */
+    _Atomic uint64_t admitted_ns;       /* CLOCK_MONOTONIC */
+    _Atomic uint32_t first_token_us;    /* since admitted; 0 before */
+    _Atomic uint32_t last_token_us;     /* since admitted, saturating */
+    _Atomic uint32_t engine_generation; /* of the engine that wrote last */
     uint32_t reserved;
 };
 static_assert(sizeof(struct llm_stream_record) == 64, "wire size");
@@ -284,6 +285,10 @@ static inline uint64_t llm_event_pack(uint32_t slot, uint32_t epoch)
 
 /* ---- The socket: fixed-size messages between a client and the keeper ------------------------------ */
 
+/* AF_UNIX, SOCK_SEQPACKET: a message arrives whole or not at all. The client asks, the keeper answers in order;
+ * before it ends a connection for its own reasons the keeper sends a reply nobody asked for, whose status and
+ * message say why. */
+
 #define LLM_MESSAGE_MAGIC UINT32_C(0x4d4d4c4c) /* "LLMM" */
 
 enum llm_verb {
@@ -299,8 +304,8 @@ enum llm_attach_fd {
     LLM_FD_CTL,       /* read-only */
     LLM_FD_UP,        /* read-write */
     LLM_FD_DOWN,      /* read-only */
-    LLM_FD_TO_ENGINE, /* eventfd: the client writes */
-    LLM_FD_TO_CLIENT, /* eventfd: the client reads */
+    LLM_FD_TO_ENGINE, /* eventfd: the client writes, the engine polls it and never reads or writes */
+    LLM_FD_TO_CLIENT, /* a stream socket whose other end the engine sends single bytes to (wait.h says why) */
     LLM_ATTACH_FDS
 };
 

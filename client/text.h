@@ -1,0 +1,193 @@
+/*
+ * text.h - text on top of libllm: a model's vocabulary, text to tokens, tokens to text.
+ *
+ * Idea     The daemon knows token ids only. Its models' vocabularies are read-only images in shared memory;
+ *          this library maps one and does all work with text in the calling process, so that a daemon
+ *          serves tokens and nobody's text can hurt it.
+ * Owner    An llm_vocab belongs to whoever opened it. A decoder is a plain struct that needs no closing.
+ * Threads  An llm_vocab never changes after llm_vocab_open(): any number of threads may use it at once. A
+ *          decoder belongs to one thread at a time.
+ * Trust    Any bytes are accepted as text and any number as a token id; errors are one sentence. Special
+ *          tokens such as <|im_end|> in a text are plain characters unless the caller allows them.
+ * See      client/text/README.md, `llmctl generate`.
+ */
+#ifndef LLM_TEXT_H
+#define LLM_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/llm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef LLM_TOKEN_NONE
+#define LLM_TOKEN_NONE UINT32_MAX /* "no such token"; never a valid id */
+#endif
+
+/* ---- Vocabulary ----------------------------------------------------------------------------------- */
+
+typedef struct llm_vocab llm_vocab;
+
+#define LLM_VOCAB_EOS_IDS_MAX 16
+
+typedef struct llm_vocab_info {
+    const char *name;            /* the model's; valid until llm_vocab_close() */
+    const uint8_t *fingerprint;  /* [32] of weights and configuration */
+    uint32_t token_count;        /* ids are 0..token_count - 1 */
+    uint32_t context_max_tokens; /* prompt and answer together */
+    uint32_t bos_id;             /* begin of text, or LLM_TOKEN_NONE */
+    uint32_t eos_ids[LLM_VOCAB_EOS_IDS_MAX];
+    uint32_t eos_count;       /* several tokens can end a text */
+    uint32_t token_bytes_max; /* the longest token's text */
+    bool has_text; /* false: the model came without a tokeniser that we can run exactly */
+} llm_vocab_info;
+
+/*
+ * Open a vocabulary image.
+ *
+ *   image      [image_bytes], 8-byte aligned; stays mapped and unchanged until llm_vocab_close()
+ *   out_vocab  close it with llm_vocab_close()
+ *   returns    LLM_OK
+ *              LLM_ERR_INVALID  `image` is NULL or not aligned
+ *              LLM_ERR_VERSION  written by another version; update the older of the two sides
+ *              LLM_ERR_CORRUPT  not a vocabulary image, or a damaged one; the model has to be loaded again
+ *              LLM_ERR_MEMORY   no memory for the patterns
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_vocab_open(const void *image, size_t image_bytes,
+                                                      llm_vocab **out_vocab, llm_error *error);
+/* Accepts NULL. */
+LLM_API void llm_vocab_close(llm_vocab *vocab);
+
+LLM_API void llm_vocab_describe(const llm_vocab *vocab, llm_vocab_info *out_info);
+
+/*
+ * The bytes of one token: a piece of UTF-8 that may start or stop inside a character.
+ *
+ *   token     any number
+ *   out_text  [*out_bytes], not terminated, valid until llm_vocab_close(); 0 bytes for ids without text
+ *   returns   LLM_OK
+ *             LLM_ERR_INVALID  `token` is not below token_count
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_token_text(const llm_vocab *vocab, uint32_t token,
+                                                      const char **out_text, size_t *out_bytes,
+                                                      llm_error *error);
+
+/* The added token (special ones among them) with exactly this text, or LLM_TOKEN_NONE. */
+LLM_API uint32_t llm_token_find(const llm_vocab *vocab, const char *text, size_t text_bytes);
+
+/* Whether a token is control rather than text. False for ids outside the vocabulary. */
+LLM_API bool llm_token_is_special(const llm_vocab *vocab, uint32_t token);
+/* Whether a token ends the model's text. */
+LLM_API bool llm_token_is_eos(const llm_vocab *vocab, uint32_t token);
+
+/* ---- Text to tokens ------------------------------------------------------------------------------- */
+
+enum llm_encode_flags {
+    /* Put the model's usual ids around the text (often a begin-of-text id before it): for a whole prompt,
+     * not for a piece that continues one. */
+    LLM_ENCODE_AFFIXES = 1u << 0,
+    /* Special tokens written in the text become those tokens: for text from a chat template, never for what
+     * a user typed. */
+    LLM_ENCODE_SPECIAL = 1u << 1,
+};
+
+#define LLM_ENCODE_BYTES_MAX ((size_t)64 << 20)
+
+/*
+ * Turn text into tokens.
+ *
+ * Valid UTF-8 gives the ids of the model's reference tokeniser. Bytes that are not UTF-8 are kept: each run of
+ * them is a piece of its own, encoded byte by byte, and the text around it as if it stood alone.
+ *
+ *   text             [text_bytes], 0..LLM_ENCODE_BYTES_MAX; zero bytes are text too
+ *   flags            enum llm_encode_flags
+ *   out_tokens       [capacity_tokens]; NULL with capacity 0 only counts
+ *   out_count        tokens of the text
+ *   returns          LLM_OK
+ *                    LLM_ERR_LIMIT        the text is too long, or has more tokens than the buffer holds
+ *                                         (the sentence says how many), or a pattern gave up on it
+ *                    LLM_ERR_INVALID      an unknown flag, or a byte for which the vocabulary has no token
+ *                    LLM_ERR_UNSUPPORTED  the model has no tokeniser; submit ids instead
+ *                    LLM_ERR_MEMORY       no memory to work in
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_encode(const llm_vocab *vocab, const char *text,
+                                                  size_t text_bytes, uint32_t flags,
+                                                  uint32_t *out_tokens, size_t capacity_tokens,
+                                                  size_t *out_count, llm_error *error);
+
+/* ---- Tokens to text ------------------------------------------------------------------------------- */
+
+enum llm_decode_flags {
+    /* The exact bytes of the tokens, at any boundary. Without it: whole UTF-8 characters only; a character
+     * that is not complete yet is held back, and bytes that can never become one are given as U+FFFD, one
+     * for each maximal broken sequence (Unicode 15, section 3.9). */
+    LLM_DECODE_BYTES = 1u << 0,
+    /* Special tokens appear as their text. Without it they are silent. */
+    LLM_DECODE_SPECIAL = 1u << 1,
+    /* The tokens continue a text, so that a leading space is part of it. Without it the tokens are a whole
+     * text, and the space that a SentencePiece vocabulary puts before every text is dropped. */
+    LLM_DECODE_CONTINUE = 1u << 2,
+};
+
+/* The state of one text that is being put together. Fields are private. */
+typedef struct llm_decoder {
+    const llm_vocab *vocab;
+    uint32_t flags;
+    uint32_t token_offset; /* bytes of the current token that have been given already */
+    uint8_t held[4];       /* the start of a character */
+    uint8_t held_bytes;
+    bool drop_space; /* nothing has been given yet, and one space is to go */
+} llm_decoder;
+
+/* Begin a text. `flags`: enum llm_decode_flags. The vocabulary must outlive the decoder. */
+LLM_API void llm_decoder_init(llm_decoder *decoder, const llm_vocab *vocab, uint32_t flags);
+
+#define LLM_DECODE_CAPACITY_MIN 4 /* bytes: the longest character */
+
+/*
+ * Give the text of more tokens, as much as the buffer holds.
+ *
+ * When *out_used < token_count the buffer is full: call again with the tokens from tokens[*out_used] on. The
+ * decoder remembers how far it is inside that token, so any buffer size gives the same text.
+ *
+ *   tokens           [token_count]; any numbers
+ *   out_text         [capacity_bytes], at least LLM_DECODE_CAPACITY_MIN; not terminated
+ *   out_used         tokens that are done with
+ *   out_bytes        bytes written; may be 0 although tokens were used
+ *   returns          LLM_OK
+ *                    LLM_ERR_INVALID  a token is not below token_count; the text before it has been written,
+ *                                     and *out_used and *out_bytes say how much
+ *                    LLM_ERR_LIMIT    the buffer is smaller than LLM_DECODE_CAPACITY_MIN; nothing was done
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_decode(llm_decoder *decoder, const uint32_t *tokens,
+                                                  size_t token_count, char *out_text,
+                                                  size_t capacity_bytes, size_t *out_used,
+                                                  size_t *out_bytes, llm_error *error);
+
+/* End the text: an unfinished character becomes one U+FFFD. Returns the bytes written, 0 or 3; the decoder is
+ * then as after llm_decoder_init(). */
+LLM_API size_t llm_decode_end(llm_decoder *decoder, char out_text[LLM_DECODE_CAPACITY_MIN]);
+
+/*
+ * Decode a whole text at once.
+ *
+ *   flags            enum llm_decode_flags
+ *   out_text         [capacity_bytes], not terminated; NULL with capacity 0 only counts
+ *   out_bytes        bytes of the text
+ *   returns          LLM_OK
+ *                    LLM_ERR_INVALID  a token is not below token_count
+ *                    LLM_ERR_LIMIT    the text is longer than the buffer; the sentence says how long
+ */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_decode_whole(const llm_vocab *vocab, const uint32_t *tokens, size_t token_count, uint32_t flags,
+                 char *out_text, size_t capacity_bytes, size_t *out_bytes, llm_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * added.h - tokens that are found in a text before anything else is done to it.
+ *
+ * Idea     Added tokens are whole strings ("<|im_end|>"). They lie in the image in ascending order, so the
+ *          candidates at a position are a range that each further character narrows; the longest wins.
+ *          A position costs at most the longest added token, so a text is linear.
+ * See      AddedToken in https://huggingface.co/docs/tokenizers/api/added-tokens
+ */
+#ifndef LLM_CLIENT_TEXT_ADDED_H
+#define LLM_CLIENT_TEXT_ADDED_H
+
+#include "client/text/normalize.h"
+#include "client/text/vocab.h"
+
+struct llm_added_match {
+    uint32_t id;
+    size_t start; /* with the white space that the token swallows */
+    size_t end;
+};
+
+/* The first added token at or after `from`; special ones only when allowed. */
+bool llm_added_find(const llm_vocab *vocab, struct llm_slice text, size_t from, bool special,
+                    struct llm_added_match *out_match);
+
+#endif

@@ -1,0 +1,196 @@
+#include "client/text/bpe.h"
+
+#include <stdlib.h>
+
+#include "client/text/utf8.h"
+
+#define NONE LLM_TOKEN_NONE
+
+/* ---- Heap of merges, smallest on top --------------------------------------------------------------- */
+
+/* Room is reserved by merge_segment(): a segment of n symbols pushes at most 3n times. */
+static void heap_push(struct llm_bpe *bpe, uint64_t item)
+{
+    size_t at = bpe->heap_count++;
+    while (at > 0 && bpe->heap[(at - 1) / 2] > item) {
+        bpe->heap[at] = bpe->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+        bpe->steps++;
+    }
+    bpe->heap[at] = item;
+}
+
+static uint64_t heap_pop(struct llm_bpe *bpe)
+{
+    uint64_t top = bpe->heap[0];
+    uint64_t item = bpe->heap[--bpe->heap_count];
+    size_t at = 0, child;
+    while ((child = 2 * at + 1) < bpe->heap_count) {
+        if (child + 1 < bpe->heap_count && bpe->heap[child + 1] < bpe->heap[child])
+            child++;
+        if (bpe->heap[child] >= item)
+            break;
+        bpe->heap[at] = bpe->heap[child];
+        at = child;
+        bpe->steps++;
+    }
+    bpe->heap[at] = item;
+    return top;
+}
+
+/* ---- Merging one segment --------------------------------------------------------------------------- */
+
+static bool reserve(void **memory, size_t *capacity, size_t want, size_t item_bytes)
+{
+    if (want <= *capacity)
+        return true;
+    size_t grown = want + want / 2 + 64;
+    void *moved = realloc(*memory, grown * item_bytes);
+    if (!moved)
+        return false;
+    *memory = moved;
+    *capacity = grown;
+    return true;
+}
+
+/* Look the pair (at, its right neighbour) up, and queue it when it merges. */
+static void queue_pair(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, uint32_t at)
+{
+    struct llm_bpe_symbol *left = &bpe->symbols[at];
+    left->rank = NONE;
+    if (left->next == NONE)
+        return;
+    const struct llm_vocab_merge *merge =
+        llm_vocab_find_merge(vocab, left->id, bpe->symbols[left->next].id);
+    if (!merge)
+        return;
+    left->rank = merge->rank;
+    left->merged = merge->merged;
+    heap_push(bpe, (uint64_t)merge->rank << 32 | at);
+}
+
+static void merge_at(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, uint32_t at)
+{
+    struct llm_bpe_symbol *left = &bpe->symbols[at];
+    struct llm_bpe_symbol *right = &bpe->symbols[left->next];
+    left->id = left->merged;
+    left->next = right->next;
+    right->rank = NONE; /* gone: what the heap still says about it is stale */
+    if (left->next != NONE)
+        bpe->symbols[left->next].prev = at;
+    queue_pair(bpe, vocab, at);
+    if (left->prev != NONE)
+        queue_pair(bpe, vocab, left->prev);
+}
+
+static enum llm_status merge_segment(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
+                                     struct llm_token_sink *sink, struct llm_error *error)
+{
+    uint32_t count = (uint32_t)bpe->symbol_count;
+    void *heap = bpe->heap;
+    bool room = reserve(&heap, &bpe->heap_capacity, 3 * bpe->symbol_count, sizeof *bpe->heap);
+    bpe->heap = heap;
+    if (!room)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to encode a piece of %u symbols", count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        bpe->symbols[i].prev = i > 0 ? i - 1 : NONE;
+        bpe->symbols[i].next = i + 1 < count ? i + 1 : NONE;
+        queue_pair(bpe, vocab, i);
+    }
+    while (bpe->heap_count > 0) {
+        uint64_t item = heap_pop(bpe);
+        uint32_t at = (uint32_t)item;
+        if (bpe->symbols[at].rank == (uint32_t)(item >> 32))
+            merge_at(bpe, vocab, at);
+    }
+    for (uint32_t i = 0; count > 0 && i != NONE; i = bpe->symbols[i].next)
+        llm_token_push(sink, bpe->symbols[i].id);
+    bpe->symbol_count = 0;
+    return LLM_OK;
+}
+
+/* ---- Symbols of a piece ---------------------------------------------------------------------------- */
+
+static bool add_symbol(struct llm_bpe *bpe, uint32_t id)
+{
+    void *symbols = bpe->symbols;
+    bool room =
+        reserve(&symbols, &bpe->symbol_capacity, bpe->symbol_count + 1, sizeof *bpe->symbols);
+    bpe->symbols = symbols;
+    if (room)
+        bpe->symbols[bpe->symbol_count++] = (struct llm_bpe_symbol){.id = id};
+    bpe->steps++;
+    return room;
+}
+
+static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *text, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        if (vocab->byte_tokens[text[i]] == NONE)
+            return false;
+    return true;
+}
+
+/* The symbol at `text`: its id, or NONE when only its single bytes have ids (or nothing has). */
+static unsigned next_symbol(const struct llm_vocab_view *vocab, const uint8_t *text, size_t bytes,
+                            uint32_t *out_id)
+{
+    if (vocab->header->kind == LLM_VOCAB_BYTE_LEVEL) {
+        *out_id = vocab->byte_tokens[text[0]];
+        return 1;
+    }
+    unsigned length = llm_utf8_character(text, bytes);
+    *out_id = length ? llm_vocab_find_token(vocab, text, length) : NONE;
+    return length ? length : 1;
+}
+
+enum llm_status llm_bpe_encode(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
+                               const uint8_t *piece, size_t bytes, struct llm_token_sink *sink,
+                               struct llm_error *error)
+{
+    const struct llm_vocab_header *h = vocab->header;
+    uint32_t whole =
+        h->flags & LLM_VOCAB_IGNORE_MERGES ? llm_vocab_find_token(vocab, piece, bytes) : NONE;
+    if (whole != NONE) {
+        llm_token_push(sink, whole);
+        return LLM_OK;
+    }
+    bool fused = false; /* the last symbol is an unknown one that the next unknown one joins */
+    bool room = true;
+    bpe->symbol_count = 0;
+    for (size_t at = 0; at < bytes && room;) {
+        uint32_t id;
+        unsigned length = next_symbol(vocab, piece + at, bytes - at, &id);
+        if (bpe->symbol_count > 0 && !llm_vocab_joins(vocab, piece[at - 1], piece[at])) {
+            enum llm_status status = merge_segment(bpe, vocab, sink, error);
+            if (status != LLM_OK)
+                return status;
+        }
+        if (id != NONE) {
+            room = add_symbol(bpe, id);
+            fused = false;
+        } else if (has_byte_tokens(vocab, piece + at, length)) {
+            for (unsigned i = 0; i < length; i++)
+                room = room && add_symbol(bpe, vocab->byte_tokens[piece[at + i]]);
+            fused = false;
+        } else if (h->unk_id == NONE) {
+            return llm_fail(error, LLM_ERR_INVALID,
+                            "the vocabulary has no token for byte 0x%02x of the text", piece[at]);
+        } else if (!fused) {
+            room = add_symbol(bpe, h->unk_id);
+            fused = h->flags & LLM_VOCAB_FUSE_UNKNOWN;
+        }
+        at += length;
+    }
+    if (!room)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to encode a piece of %zu bytes", bytes);
+    return merge_segment(bpe, vocab, sink, error);
+}
+
+void llm_bpe_close(struct llm_bpe *bpe)
+{
+    free(bpe->symbols);
+    free(bpe->heap);
+    *bpe = (struct llm_bpe){0};
+}

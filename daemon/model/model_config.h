@@ -1,0 +1,63 @@
+/*
+ * model_config.h - what a model directory's config.json says, checked.
+ *
+ * Idea     Every later size is a product of these numbers, so this is the one place where a number is
+ *          believed: each field has a type and a range, and the ranges are such that every product the
+ *          runtime forms fits in 63 bits. A key that we do not know is ignored; one that we need and that
+ *          is missing, of another type or out of range is named, and so is a feature that this build does
+ *          not have (an unknown architecture, scaled rotary embeddings, biases).
+ * Owner    A plain value; nothing to close.
+ * Trust    The file is hostile: at most 1 MiB of it is read.
+ * See      https://huggingface.co/docs/transformers/model_doc/llama (LlamaConfig), daemon/model/README.md,
+ *          tests/daemon/test_model_config.c.
+ */
+#ifndef LLM_DAEMON_MODEL_MODEL_CONFIG_H
+#define LLM_DAEMON_MODEL_MODEL_CONFIG_H
+
+#include "daemon/model/model_files.h"
+#include "shm/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MODEL_EOS_IDS_MAX 16
+
+enum model_architecture {
+    MODEL_ARCHITECTURE_LLAMA, /* "LlamaForCausalLM": RMSNorm, RoPE, GQA, SwiGLU */
+};
+
+struct model_config {
+    enum model_architecture architecture;
+    /* Shape letters as in kernels.h: D hidden, H query heads, G key/value heads, K head_dim, V vocabulary. */
+    uint32_t hidden_size;       /* D, 1..2^17 */
+    uint32_t intermediate_size; /* F, 1..2^20 */
+    uint32_t layer_count;       /* 1..2048 */
+    uint32_t head_count;        /* H, 1..4096 */
+    uint32_t kv_head_count;     /* G, divides H */
+    uint32_t head_dim;   /* K, even, 2..1024; hidden_size / head_count unless the file says */
+    uint32_t vocab_size; /* V, 1..2^24 */
+    uint32_t context_max_tokens;              /* max_position_embeddings, 1..2^20 */
+    double rms_norm_eps;                      /* [1e-12, 0.1] */
+    double rope_theta;                        /* [1, 1e12]; 10000 unless the file says */
+    bool tied_embeddings;                     /* the output projection is the embedding table */
+    int32_t bos_token_id;                     /* -1: none */
+    int32_t eos_token_ids[MODEL_EOS_IDS_MAX]; /* ids that end an answer, from config.json and */
+    uint32_t eos_token_count;                 /* generation_config.json together; may be none */
+};
+
+/*
+ * Read config.json, and generation_config.json where there is one.
+ *
+ *   returns   LLM_OK
+ *             LLM_ERR_NOT_FOUND     no config.json
+ *             LLM_ERR_INVALID       a key is missing, ill-typed or out of range; the sentence names it
+ *             LLM_ERR_UNSUPPORTED   well-formed, but an architecture or feature this build does not have
+ */
+LLM_MUST_CHECK enum llm_status model_config_read(const struct model_files *files,
+                                                 struct model_config *out_config,
+                                                 struct llm_error *error);
+
+/* The name of an architecture as config.json spells it; never NULL. */
+const char *model_architecture_name(enum model_architecture architecture);
+
+#endif

@@ -1,0 +1,425 @@
+#include "daemon/model/weights.h"
+
+#include "daemon/model/model_json.h"
+#include "shm/check.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LAYOUT_VERSION   1u /* of this file's own layout; a change makes kept weights stale */
+#define COMMIT_WORD      UINT64_C(0x646e656465746377)
+#define HEADER_BYTES     4096
+#define STAGING_BYTES    ((size_t)4 << 20)
+#define SHAPE_TEXT_BYTES 128
+
+struct weights_header {
+    _Atomic uint64_t commit; /* COMMIT_WORD: everything after it is whole; stored last */
+    unsigned char identity[WEIGHTS_HASH_BYTES];
+    unsigned char fingerprint[WEIGHTS_HASH_BYTES];
+};
+static_assert(sizeof(struct weights_header) <= HEADER_BYTES, "the header has one page");
+
+/* The work of one weights_open(). */
+struct packing {
+    const struct weights_source *source;
+    struct weights *weights;
+    size_t *offsets; /* [plan->weight_count] where each weight stands in the piece */
+    unsigned char *base;
+    unsigned char *staging;
+    size_t staging_bytes;
+    crypto_generichash_state fingerprint;
+};
+
+/* ---- which tensor is which part, and does its shape agree ---- */
+
+static bool dtype_of(const struct safetensors_tensor *tensor, enum kernel_dtype *out_dtype)
+{
+    static const struct {
+        const char *name;
+        enum kernel_dtype dtype;
+    } known[] = {{"F32", KERNEL_F32}, {"BF16", KERNEL_BF16}, {"F16", KERNEL_F16}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(tensor->dtype->name, known[i].name) == 0) {
+            *out_dtype = known[i].dtype;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "14336 x 4096", "64", "a single number" */
+static void shape_text(const struct safetensors_tensor *tensor, char *text, size_t bytes)
+{
+    size_t used = 0;
+    snprintf(text, bytes, "a single number");
+    for (uint32_t i = 0; i < tensor->rank && used < bytes; i++)
+        used += (size_t)snprintf(text + used, bytes - used, "%s%" PRIu64, i > 0 ? " x " : "",
+                                 tensor->shape[i]);
+}
+
+static enum llm_status check_shape(const struct plan_weight *weight, const struct plan_part *part,
+                                   const struct safetensors_tensor *tensor, struct llm_error *error)
+{
+    char is[SHAPE_TEXT_BYTES];
+    shape_text(tensor, is, sizeof is);
+    if (weight->kind == PLAN_WEIGHT_VECTOR) {
+        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)weight->K)
+            return llm_fail(error, LLM_ERR_INVALID,
+                            "tensor \"%s\" is %s, the configuration says %" PRId32, part->tensor,
+                            is, weight->K);
+    } else if (tensor->rank != 2 || tensor->shape[0] != (uint64_t)part->rows ||
+               tensor->shape[1] != (uint64_t)weight->K) {
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "tensor \"%s\" is %s, the configuration says %" PRId32 " x %" PRId32,
+                        part->tensor, is, part->rows, weight->K);
+    }
+    return LLM_OK;
+}
+
+static enum llm_status find_part(const struct weights_source *source,
+                                 const struct plan_weight *weight, const struct plan_part *part,
+                                 enum kernel_dtype *out_dtype, struct llm_error *error)
+{
+    const struct safetensors_tensor *tensor = safetensors_find(source->tensors, part->tensor);
+    if (tensor == NULL)
+        return llm_fail(error, LLM_ERR_INVALID, "tensor \"%s\" is missing", part->tensor);
+    enum llm_status status = check_shape(weight, part, tensor, error);
+    if (status == LLM_OK && !dtype_of(tensor, out_dtype))
+        status = llm_fail(error, LLM_ERR_UNSUPPORTED,
+                          "tensor \"%s\" is of type %s; this build reads F32, BF16 and F16",
+                          part->tensor, tensor->dtype->name);
+    return status;
+}
+
+/* A weight is kept in its tensors' own dtype; where they differ, in f32, which holds both exactly. */
+static enum llm_status find_parts(const struct weights_source *source,
+                                  const struct plan_weight *weight, enum kernel_dtype *out_dtype,
+                                  struct llm_error *error)
+{
+    for (int32_t i = 0; i < weight->part_count; i++) {
+        enum kernel_dtype dtype;
+        enum llm_status status = find_part(source, weight, &weight->parts[i], &dtype, error);
+        if (status != LLM_OK)
+            return status;
+        *out_dtype = i == 0 || dtype == *out_dtype ? dtype : KERNEL_F32;
+    }
+    return LLM_OK;
+}
+
+/* ---- where each weight stands ---- */
+
+static size_t round_up(size_t bytes, size_t to)
+{
+    return (bytes + to - 1) / to * to;
+}
+
+static size_t weight_bytes(const struct kernel_ops *ops, const struct plan_weight *weight,
+                           enum kernel_dtype dtype)
+{
+    switch (weight->kind) {
+    case PLAN_WEIGHT_MATRIX:
+        return ops->matrix_bytes(dtype, weight->N, weight->K);
+    case PLAN_WEIGHT_TABLE:
+        return (size_t)weight->N * (size_t)weight->K * kernel_dtype_bytes(dtype);
+    case PLAN_WEIGHT_VECTOR:
+        break;
+    }
+    return (size_t)weight->K * sizeof(float);
+}
+
+/* Give every weight its dtype, its shape and its offset. */
+static enum llm_status lay_out(struct packing *p, struct llm_error *error)
+{
+    const struct plan *plan = p->source->plan;
+    size_t offset = HEADER_BYTES;
+    for (int32_t i = 0; i < plan->weight_count; i++) {
+        const struct plan_weight *weight = &plan->weights[i];
+        enum kernel_dtype dtype = KERNEL_F32;
+        enum llm_status status = find_parts(p->source, weight, &dtype, error);
+        if (status != LLM_OK)
+            return status;
+        if (i == 0) /* every plan begins with the embedding */
+            p->weights->dtype = dtype;
+        p->weights->places[i] = (struct plan_weight_memory){
+            .matrix = {.dtype = dtype, .N = weight->N, .K = weight->K},
+            .table = {.dtype = dtype, .V = weight->N, .D = weight->K},
+        };
+        p->offsets[i] = offset;
+        offset +=
+            round_up(weight_bytes(p->source->stream->ops, weight, dtype), KERNEL_PANEL_ALIGN_BYTES);
+        p->weights->parameter_count += (uint64_t)weight->N * (uint64_t)weight->K;
+    }
+    p->weights->bytes = round_up(offset, (size_t)sysconf(_SC_PAGESIZE));
+    return LLM_OK;
+}
+
+static void place_all(struct packing *p)
+{
+    for (int32_t i = 0; i < p->source->plan->weight_count; i++) {
+        void *address = p->base + p->offsets[i];
+        p->weights->places[i].matrix.panels = address;
+        p->weights->places[i].table.rows = address;
+        p->weights->places[i].vector = address;
+    }
+}
+
+/* ---- hashes: each item is preceded by its length, so no two lists of items look alike ---- */
+
+static void hash_bytes(crypto_generichash_state *hash, const void *bytes, size_t count)
+{
+    crypto_generichash_update(hash, bytes, count);
+}
+
+static void hash_u64(crypto_generichash_state *hash, uint64_t value)
+{
+    unsigned char bytes[8];
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (unsigned char)(value >> 8 * i);
+    hash_bytes(hash, bytes, sizeof bytes);
+}
+
+static void hash_text(crypto_generichash_state *hash, const char *text)
+{
+    hash_u64(hash, strlen(text));
+    hash_bytes(hash, text, strlen(text));
+}
+
+static void hash_real(crypto_generichash_state *hash, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    hash_u64(hash, bits);
+}
+
+/* The numbers of the configuration that change what is computed. */
+static void hash_config(crypto_generichash_state *hash, const struct model_config *c)
+{
+    hash_text(hash, model_architecture_name(c->architecture));
+    const uint32_t sizes[] = {c->hidden_size, c->intermediate_size, c->layer_count,
+                              c->head_count,  c->kv_head_count,     c->head_dim,
+                              c->vocab_size,  c->tied_embeddings};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        hash_u64(hash, sizes[i]);
+    hash_real(hash, c->rms_norm_eps);
+    hash_real(hash, c->rope_theta);
+}
+
+static void hash_tensor_entry(crypto_generichash_state *hash, const struct safetensors_tensor *t)
+{
+    hash_text(hash, t->name);
+    hash_text(hash, t->dtype->name);
+    hash_u64(hash, t->rank);
+    for (uint32_t i = 0; i < t->rank; i++)
+        hash_u64(hash, t->shape[i]);
+}
+
+static void hash_files(crypto_generichash_state *hash, const struct safetensors *tensors)
+{
+    hash_u64(hash, tensors->file_count);
+    for (uint32_t i = 0; i < tensors->file_count; i++) {
+        const struct model_file_stat *st = &tensors->files[i].stat;
+        hash_text(hash, tensors->files[i].name);
+        hash_u64(hash, st->bytes);
+        hash_u64(hash, st->device);
+        hash_u64(hash, st->inode);
+        hash_u64(hash, (uint64_t)st->modified_ns);
+    }
+}
+
+static void hash_places(crypto_generichash_state *hash, const struct packing *p)
+{
+    const struct plan *plan = p->source->plan;
+    for (int32_t i = 0; i < plan->weight_count; i++) {
+        const struct plan_weight *weight = &plan->weights[i];
+        hash_u64(hash, (uint64_t)weight->kind);
+        hash_u64(hash, (uint64_t)p->weights->places[i].matrix.dtype);
+        hash_u64(hash, p->offsets[i]);
+        for (int32_t j = 0; j < weight->part_count; j++)
+            hash_tensor_entry(hash, safetensors_find(p->source->tensors, weight->parts[j].tensor));
+    }
+}
+
+/* What decides every byte of the packed weights, without reading the tensors. */
+static void identity_of(const struct packing *p, unsigned char out[WEIGHTS_HASH_BYTES])
+{
+    crypto_generichash_state hash;
+    crypto_generichash_init(&hash, NULL, 0, WEIGHTS_HASH_BYTES);
+    hash_text(&hash, "llmd packed weights");
+    hash_u64(&hash, LAYOUT_VERSION);
+    hash_text(&hash, p->source->stream->ops->matrix_layout);
+    hash_config(&hash, p->source->config);
+    hash_places(&hash, p);
+    hash_files(&hash, p->source->tensors);
+    crypto_generichash_final(&hash, out, WEIGHTS_HASH_BYTES);
+}
+
+/* ---- from files to panels ---- */
+
+static void store_rows(const struct packing *p, int32_t weight_slot, const void *rows,
+                       enum kernel_dtype dtype, int32_t row_first, int32_t row_count)
+{
+    const struct plan_weight *weight = &p->source->plan->weights[weight_slot];
+    struct plan_weight_memory *place = &p->weights->places[weight_slot];
+    size_t count = (size_t)row_count * (size_t)weight->K;
+    unsigned char *base = place->matrix.panels;
+    switch (weight->kind) {
+    case PLAN_WEIGHT_MATRIX:
+        p->source->stream->ops->matrix_pack(p->source->stream, &place->matrix, rows, dtype,
+                                            row_first, row_count);
+        break;
+    case PLAN_WEIGHT_TABLE:
+        memcpy(base + (size_t)row_first * (size_t)weight->K * kernel_dtype_bytes(dtype), rows,
+               count * kernel_dtype_bytes(dtype));
+        break;
+    case PLAN_WEIGHT_VECTOR:
+        for (size_t i = 0; i < count; i++)
+            kernel_store(base, KERNEL_F32, i, kernel_load(rows, dtype, i));
+        break;
+    }
+}
+
+/* Read, hash and store one tensor, as many rows at a time as the staging memory holds. */
+static enum llm_status pack_part(struct packing *p, int32_t weight_slot, int32_t part_slot,
+                                 int32_t row_first, struct llm_error *error)
+{
+    const struct plan_weight *weight = &p->source->plan->weights[weight_slot];
+    const struct plan_part *part = &weight->parts[part_slot];
+    const struct safetensors_tensor *tensor = safetensors_find(p->source->tensors, part->tensor);
+    enum kernel_dtype dtype;
+    CHECK(dtype_of(tensor, &dtype));
+    size_t row_bytes = (size_t)weight->K * kernel_dtype_bytes(dtype);
+    int32_t chunk_rows = (int32_t)(p->staging_bytes / row_bytes);
+
+    hash_tensor_entry(&p->fingerprint, tensor);
+    for (int32_t row = 0; row < part->rows; row += chunk_rows) {
+        int32_t rows = part->rows - row < chunk_rows ? part->rows - row : chunk_rows;
+        size_t bytes = (size_t)rows * row_bytes;
+        enum llm_status status = safetensors_read(
+            p->source->tensors, tensor, (uint64_t)row * row_bytes, p->staging, bytes, error);
+        if (status != LLM_OK)
+            return status;
+        hash_bytes(&p->fingerprint, p->staging, bytes);
+        store_rows(p, weight_slot, p->staging, dtype, row_first + row, rows);
+        status = kernel_stream_wait(p->source->stream, error); /* before staging is used again */
+        if (status != LLM_OK)
+            return status;
+    }
+    return LLM_OK;
+}
+
+static enum llm_status pack_weights(struct packing *p, struct llm_error *error)
+{
+    const struct plan *plan = p->source->plan;
+    for (int32_t i = 0; i < plan->weight_count; i++) {
+        int32_t row_first = 0;
+        for (int32_t j = 0; j < plan->weights[i].part_count; j++) {
+            enum llm_status status = pack_part(p, i, j, row_first, error);
+            if (status != LLM_OK)
+                return status;
+            row_first += plan->weights[i].parts[j].rows;
+        }
+    }
+    return LLM_OK;
+}
+
+/* The longest row must fit; the widest matrix of the configuration has rows of 2^22 numbers. */
+static enum llm_status staging_take(struct packing *p, struct llm_error *error)
+{
+    p->staging_bytes = STAGING_BYTES;
+    for (int32_t i = 0; i < p->source->plan->weight_count; i++) {
+        size_t row_bytes = (size_t)p->source->plan->weights[i].K * sizeof(float);
+        if (row_bytes > p->staging_bytes)
+            p->staging_bytes = row_bytes;
+    }
+    p->staging = malloc(p->staging_bytes);
+    if (p->staging == NULL)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to read weights through");
+    return LLM_OK;
+}
+
+/* The order of the stores is the point: not whole, then the bytes, then whole. */
+static enum llm_status pack_all(struct packing *p, const unsigned char *identity,
+                                struct llm_error *error)
+{
+    struct weights_header *header = (struct weights_header *)(void *)p->base;
+    atomic_store(&header->commit, 0);
+    crypto_generichash_init(&p->fingerprint, NULL, 0, WEIGHTS_HASH_BYTES);
+    hash_text(&p->fingerprint, "llmd model");
+    hash_config(&p->fingerprint, p->source->config);
+    enum llm_status status = staging_take(p, error);
+    if (status == LLM_OK)
+        status = pack_weights(p, error);
+    free(p->staging);
+    if (status != LLM_OK)
+        return status;
+    crypto_generichash_final(&p->fingerprint, header->fingerprint, WEIGHTS_HASH_BYTES);
+    memcpy(header->identity, identity, WEIGHTS_HASH_BYTES);
+    atomic_store_explicit(&header->commit, COMMIT_WORD, memory_order_release);
+    return LLM_OK;
+}
+
+static bool is_packed(const struct weights_header *header, const unsigned char *identity)
+{
+    return atomic_load_explicit(&header->commit, memory_order_acquire) == COMMIT_WORD &&
+           memcmp(header->identity, identity, WEIGHTS_HASH_BYTES) == 0;
+}
+
+static enum llm_status find_or_pack(struct packing *p, struct llm_error *error)
+{
+    unsigned char identity[WEIGHTS_HASH_BYTES];
+    identity_of(p, identity);
+    struct weights *w = p->weights;
+    void *address;
+    bool survived;
+    enum llm_status status = p->source->memory->take(p->source->memory->self, "weights", w->bytes,
+                                                     &address, &survived, error);
+    if (status != LLM_OK)
+        return status;
+    p->base = address;
+    place_all(p);
+    const struct weights_header *header = address;
+    w->kept = survived && is_packed(header, identity);
+    if (!w->kept)
+        status = pack_all(p, identity, error);
+    if (status == LLM_OK && mprotect(address, w->bytes, PROT_READ) != 0)
+        status = llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot make the weights read-only");
+    if (status == LLM_OK)
+        memcpy(w->fingerprint, header->fingerprint, sizeof w->fingerprint);
+    return status;
+}
+
+enum llm_status weights_open(struct weights *weights, const struct weights_source *source,
+                             struct llm_error *error)
+{
+    *weights = (struct weights){0};
+    if (sodium_init() < 0)
+        return llm_fail(error, LLM_ERR_SYSTEM, "libsodium finds no source of randomness");
+    size_t count = (size_t)source->plan->weight_count;
+    struct packing p = {.source = source, .weights = weights};
+    enum llm_status status = LLM_OK;
+    p.offsets = calloc(count, sizeof *p.offsets);
+    weights->places = calloc(count, sizeof *weights->places);
+    if (p.offsets == NULL || weights->places == NULL)
+        status = llm_fail(error, LLM_ERR_MEMORY, "no memory for a table of %zu weights", count);
+    if (status == LLM_OK)
+        status = lay_out(&p, error);
+    if (status == LLM_OK)
+        status = find_or_pack(&p, error);
+    free(p.offsets);
+    if (status != LLM_OK)
+        weights_close(weights);
+    return status;
+}
+
+void weights_close(struct weights *weights)
+{
+    free(weights->places);
+    *weights = (struct weights){0};
+}

@@ -1,0 +1,64 @@
+/*
+ * sampler.h - choose the next token from a row of logits, the same way every time.
+ *
+ * Idea     logits -> temperature -> top-k -> top-p -> min-p -> Gumbel-max. The filters run in the order of
+ *          Hugging Face's warpers and each keeps a set that a threshold on the logit describes: equal logits
+ *          stay or go together, so no filter depends on the order in which tokens are looked at. Of the
+ *          survivors the one with the largest z(v) + gumbel(v) wins, which draws v with probability
+ *          softmax(z) (Maddison, Tarlow & Minka 2014, arXiv:1411.0030). gumbel(v) comes from
+ *          Philox4x32-10 (Salmon et al. 2011) with
+ *              key     = { seed low 32 bits, seed high 32 bits }
+ *              counter = { token id, position, branch, 0 }
+ *          so a draw depends on nothing but (seed, branch, position, token): not on the batch, on what was
+ *          drawn before, or on how often the engine restarted.
+ * Masses   Top-p sums probabilities as integers (exp(z) * 2^36, rounded down), because integer sums have no
+ *          order; what weighs less than 2^-36 of the most likely token weighs nothing.
+ * Owner    The struct owns scratch for one row; nothing is allocated after sampler_open().
+ * Threads  One thread per sampler.
+ * Trust    Parameters were checked by sampling_check(). Logits may hold NaN or infinities (a broken model):
+ *          such tokens cannot be chosen, and a row without any finite logit is an error, never a crash.
+ * See      daemon/sample/README.md, tests/daemon/test_sampler.c (an obvious implementation beside it).
+ */
+#ifndef LLM_DAEMON_SAMPLE_SAMPLER_H
+#define LLM_DAEMON_SAMPLE_SAMPLER_H
+
+#include "daemon/sample/sampling.h"
+#include "shm/status.h"
+
+#include <stdint.h>
+
+struct sampler_candidate;
+
+struct sampler {
+    uint32_t vocab_size;                  /* V */
+    struct sampler_candidate *candidates; /* [V] the tokens still in play */
+    uint64_t *histogram;                  /* weights per digit of the threshold search */
+};
+
+struct sampler_choice {
+    int32_t token_id;
+    float logprob; /* natural log, of the model's own distribution: log_softmax(logits)[token_id],
+                    * before temperature and filters; 0 unless sampling.want_logprob */
+};
+
+/* Take scratch for rows of vocab_size logits (1..2^24). LLM_ERR_MEMORY when there is none. */
+LLM_MUST_CHECK enum llm_status sampler_open(struct sampler *sampler, uint32_t vocab_size,
+                                            struct llm_error *error);
+/* Accepts a zeroed and an already closed sampler. */
+void sampler_close(struct sampler *sampler);
+
+/*
+ * Choose one token.
+ *
+ *   logits     [V] f32, as the model gave them; not changed
+ *   sampling   passed sampling_check()
+ *   position   absolute position of the token that is being chosen (the prompt's first token is 0)
+ *   returns    LLM_OK
+ *              LLM_ERR_CORRUPT   no logit of the row is finite; the request cannot go on
+ */
+LLM_MUST_CHECK enum llm_status sampler_choose(struct sampler *sampler, const float *logits,
+                                              const struct sampling *sampling, uint32_t position,
+                                              struct sampler_choice *out_choice,
+                                              struct llm_error *error);
+
+#endif

@@ -1,0 +1,56 @@
+#include "daemon/sample/sampling.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+struct sampling sampling_default(void)
+{
+    return (struct sampling){.top_p = 1.0f, .max_tokens = 1};
+}
+
+static enum llm_status check_stop_ids(const struct sampling *s,
+                                      const struct sampling_limits *limits, struct llm_error *error)
+{
+    if (s->stop_id_count > limits->stop_ids_max)
+        return llm_fail(error, LLM_ERR_LIMIT, "%" PRIu32 " stop ids; at most %" PRIu32 " are taken",
+                        s->stop_id_count, limits->stop_ids_max);
+    for (uint32_t i = 0; i < s->stop_id_count; i++)
+        if (s->stop_ids[i] < 0 || (uint32_t)s->stop_ids[i] >= limits->vocab_size)
+            return llm_fail(error, LLM_ERR_INVALID,
+                            "stop id %" PRIu32 " is %" PRId32 "; ids are 0..%" PRIu32, i,
+                            s->stop_ids[i], limits->vocab_size - 1);
+    return LLM_OK;
+}
+
+enum llm_status sampling_check(const struct sampling *s, const struct sampling_limits *limits,
+                               struct llm_error *error)
+{
+    /* Each test is written so that NaN fails it. */
+    if (!(s->temperature >= 0 && isfinite(s->temperature)))
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "temperature is %g; it must be 0 or more and finite",
+                        (double)s->temperature);
+    if (s->top_k < 0)
+        return llm_fail(error, LLM_ERR_INVALID, "top_k is %" PRId32 "; it must be 0 (off) or more",
+                        s->top_k);
+    if (!(s->top_p > 0 && s->top_p <= 1))
+        return llm_fail(error, LLM_ERR_INVALID, "top_p is %g; it must be above 0 and at most 1",
+                        (double)s->top_p);
+    if (!(s->min_p >= 0 && s->min_p <= 1))
+        return llm_fail(error, LLM_ERR_INVALID, "min_p is %g; it must be 0..1", (double)s->min_p);
+    if (s->max_tokens == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "max_tokens is 0; it must be 1..%" PRIu32,
+                        limits->max_tokens);
+    if (s->max_tokens > limits->max_tokens)
+        return llm_fail(error, LLM_ERR_LIMIT, "max_tokens is %" PRIu32 "; it must be 1..%" PRIu32,
+                        s->max_tokens, limits->max_tokens);
+    return check_stop_ids(s, limits, error);
+}
+
+bool sampling_stops_at(const struct sampling *sampling, int32_t token_id)
+{
+    for (uint32_t i = 0; i < sampling->stop_id_count; i++)
+        if (sampling->stop_ids[i] == token_id)
+            return true;
+    return false;
+}

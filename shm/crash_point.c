@@ -1,0 +1,59 @@
+#include "shm/crash_point.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int chosen_point = -1;
+static _Atomic long passes_left;
+
+const char *llm_crash_point_name(enum llm_crash_point point)
+{
+    static const char *const names[LLM_CRASH_POINT_COUNT] = {
+#define LLM_CRASH_POINT_NAME(name) [LLM_CRASH_##name] = #name,
+        LLM_CRASH_POINT_LIST(LLM_CRASH_POINT_NAME)
+#undef LLM_CRASH_POINT_NAME
+    };
+    return (unsigned)point < LLM_CRASH_POINT_COUNT ? names[point] : "unknown";
+}
+
+static int find_point(const char *name, size_t name_bytes)
+{
+    for (int point = 0; point < LLM_CRASH_POINT_COUNT; point++) {
+        const char *known = llm_crash_point_name((enum llm_crash_point)point);
+        if (strlen(known) == name_bytes && memcmp(known, name, name_bytes) == 0)
+            return point;
+    }
+    return -1;
+}
+
+static void choose(void)
+{
+    const char *text = getenv("LLMD_CRASH");
+    if (!text)
+        return;
+    const char *colon = strchr(text, ':');
+    char *end = NULL;
+    long pass = colon ? strtol(colon + 1, &end, 10) : 0;
+    int point = colon ? find_point(text, (size_t)(colon - text)) : -1;
+    if (point < 0 || pass < 1 || *end != '\0') {
+        fprintf(stderr,
+                "LLMD_CRASH=%s: expected <name>:<pass>, pass 1 or more, with a name of "
+                "shm/crash_point.h\n",
+                text);
+        abort();
+    }
+    atomic_store(&passes_left, pass);
+    chosen_point = point;
+}
+
+void llm_crash_point(enum llm_crash_point point)
+{
+    pthread_once(&once, choose);
+    if (chosen_point == (int)point && atomic_fetch_sub(&passes_left, 1) == 1)
+        raise(SIGKILL);
+}

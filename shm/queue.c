@@ -1,0 +1,125 @@
+#include "shm/queue.h"
+
+#include <string.h>
+
+#include "shm/crash_point.h"
+#include "shm/fence.h"
+
+/* ---- Client side ---------------------------------------------------------------------------------- */
+
+void llm_queue_producer_init(struct llm_queue_producer *producer, void *up, const void *down,
+                             const struct llm_geometry *geometry)
+{
+    *producer = (struct llm_queue_producer){
+        .up = up,
+        .down = down,
+        .entries = (void *)((char *)up + llm_up_map(geometry).queue_offset),
+        .entry_count = geometry->queue_entries,
+    };
+}
+
+/* Claim the next position. Head is read before tail: it is then never ahead of an honest tail, and a fill
+ * above the capacity means either that head has moved on meanwhile (look again) or that it is nonsense.
+ * The acquire pairs with the release in llm_queue_advance(): the consumer is done with the entry that the
+ * claim lets us overwrite. The claim itself publishes nothing and may be relaxed. */
+static enum llm_status claim(struct llm_queue_producer *producer, uint64_t *out_position)
+{
+    for (;;) {
+        uint64_t head = atomic_load_explicit(&producer->down->queue_head, memory_order_acquire);
+        uint64_t tail = atomic_load_explicit(&producer->up->queue_tail, memory_order_relaxed);
+        uint64_t fill = tail - head;
+        if (fill >= producer->entry_count) {
+            if (head != atomic_load_explicit(&producer->down->queue_head, memory_order_acquire))
+                continue;
+            return fill == producer->entry_count ? LLM_ERR_BUSY : LLM_ERR_PEER;
+        }
+        if (atomic_compare_exchange_weak_explicit(&producer->up->queue_tail, &tail, tail + 1,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            *out_position = tail;
+            return LLM_OK;
+        }
+    }
+}
+
+static void fill_entry(struct llm_submission *entry, const struct llm_submission *submission)
+{
+    const size_t stamp_bytes = sizeof entry->stamp;
+    memcpy((char *)entry + stamp_bytes, (const char *)submission + stamp_bytes,
+           sizeof *entry - stamp_bytes);
+}
+
+enum llm_status llm_queue_push(struct llm_queue_producer *producer,
+                               const struct llm_submission *submission, uint64_t *out_position)
+{
+    uint64_t position;
+    enum llm_status status = claim(producer, &position);
+    if (status != LLM_OK)
+        return status;
+    CRASH_POINT(queue_claim);
+    struct llm_submission *entry = &producer->entries[position & (producer->entry_count - 1)];
+    fill_entry(entry, submission);
+    CRASH_POINT(queue_entry);
+    /* Pairs with the acquire in llm_queue_peek(): entry and body become visible before the stamp. */
+    atomic_store_explicit(&entry->stamp, position + 1, memory_order_release);
+    CRASH_POINT(queue_publish);
+    *out_position = position;
+    return LLM_OK;
+}
+
+bool llm_queue_taken(const struct llm_queue_producer *producer, uint64_t position)
+{
+    /* Pairs with the release in llm_queue_advance(): the engine has finished reading entry and body. */
+    return atomic_load_explicit(&producer->down->queue_head, memory_order_acquire) > position;
+}
+
+/* ---- Engine side ---------------------------------------------------------------------------------- */
+
+void llm_queue_consumer_init(struct llm_queue_consumer *consumer, const void *up, void *down,
+                             const struct llm_geometry *geometry, uint64_t head)
+{
+    *consumer = (struct llm_queue_consumer){
+        .up = up,
+        .entries = (const void *)((const char *)up + llm_up_map(geometry).queue_offset),
+        .down = down,
+        .entry_count = geometry->queue_entries,
+        .head = head,
+    };
+    atomic_store_explicit(&consumer->down->queue_head, head, memory_order_release);
+}
+
+/* What an honest producer leaves in the entry of `position` until it publishes it: the stamp of the lap
+ * before, or zero in the first lap. */
+static uint64_t stamp_before(uint64_t position, uint32_t entry_count)
+{
+    return position < entry_count ? 0 : position - entry_count + 1;
+}
+
+enum llm_status llm_queue_peek(const struct llm_queue_consumer *consumer,
+                               struct llm_submission *out_submission)
+{
+    uint64_t head = consumer->head;
+    /* Relaxed: an idle connection costs this one load. A claim seen late is a claim seen on the next pass,
+     * or by the engine's re-check after its fence when it goes to sleep (wait.h). */
+    uint64_t tail = atomic_load_explicit(&consumer->up->queue_tail, memory_order_relaxed);
+    if (tail == head)
+        return LLM_ERR_TIMEOUT;
+    if (tail - head > consumer->entry_count)
+        return LLM_ERR_PEER;
+    const struct llm_submission *entry = &consumer->entries[head & (consumer->entry_count - 1)];
+    /* Pairs with the release in llm_queue_push(). */
+    uint64_t stamp = atomic_load_explicit(&entry->stamp, memory_order_acquire);
+    if (stamp != head + 1)
+        return stamp == stamp_before(head, consumer->entry_count) ? LLM_ERR_TIMEOUT : LLM_ERR_PEER;
+    memcpy(out_submission, entry, sizeof *entry);
+    llm_copy_barrier(); /* copy, then look: the client can still write to its memory */
+    return LLM_OK;
+}
+
+void llm_queue_advance(struct llm_queue_consumer *consumer)
+{
+    consumer->head++;
+    /* Pairs with the acquires in claim() and llm_queue_taken(): our reads come before the client's next
+     * writes to the same entry and body. */
+    atomic_store_explicit(&consumer->down->queue_head, consumer->head, memory_order_release);
+    CRASH_POINT(queue_head);
+}

@@ -1,0 +1,230 @@
+/*
+ * test_model_goldens.c - daemon/model: a trained model against what f64 arithmetic makes of it.
+ * How: stories260K (260 thousand parameters, trained on TinyStories by Andrej Karpathy, MIT licence) with golden
+ * tokens, margins, log-probabilities and negative log-likelihoods; needs LLM_TESTDATA. Generated ids must be
+ * the golden ones up to the first step where the two best logits are closer than the tolerance.
+ */
+#include "tests/daemon/model_fixture.h"
+
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MARGIN_TOLERANCE  1e-3 /* f32 weights */
+#define LOGPROB_TOLERANCE 5e-4
+#define LOGIT_TOLERANCE   1e-3
+#define NLL_TOLERANCE     0.002 /* of the mean, relative */
+#define CONTEXT_TOKENS    512
+
+static const struct fixture_backend backends[] = {
+    {"reference", NULL, 1},
+    {"cpu", "plain", 1},
+    {"cpu", NULL, 2},
+};
+#define BACKENDS ((int)(sizeof backends / sizeof backends[0]))
+
+static char model_directory[512], golden_path[512];
+static struct model_fixture fixture;
+static json_t *goldens;
+
+static void open_stories(int backend)
+{
+    fixture_open(&fixture, model_directory, &backends[backend], MODEL_KV_AUTO);
+    goldens = json_load_file(golden_path, 0, NULL);
+    ck_assert_ptr_nonnull(goldens);
+}
+
+static void close_stories(void)
+{
+    json_decref(goldens);
+    fixture_close(&fixture);
+}
+
+static int32_t ids_from(const json_t *list, int32_t *out)
+{
+    int32_t count = (int32_t)json_array_size(list);
+    ck_assert_int_le(count, CONTEXT_TOKENS);
+    for (int32_t i = 0; i < count; i++)
+        out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
+    return count;
+}
+
+static int32_t best_of(const float *logits)
+{
+    int32_t best = 0;
+    for (int32_t v = 1; v < (int32_t)fixture.facts->config.vocab_size; v++)
+        if (logits[v] > logits[best])
+            best = v;
+    return best;
+}
+
+static double log_probability(const float *logits, int32_t id)
+{
+    double sum = 0, best = (double)logits[best_of(logits)];
+    for (uint32_t v = 0; v < fixture.facts->config.vocab_size; v++)
+        sum += exp((double)logits[v] - best);
+    return (double)logits[id] - best - log(sum);
+}
+
+static const float *logits_after(const struct fixture_sequence *s, int32_t token)
+{
+    return s->logits + (size_t)token * fixture.facts->config.vocab_size;
+}
+
+/* ---- one golden generation ---- */
+
+static void assert_top_logprobs(const json_t *row, int32_t step, const float *logits)
+{
+    const json_t *top = json_array_get(json_object_get(row, "top_logprobs"), (size_t)step);
+    for (size_t i = 0; i < json_array_size(top); i++) {
+        const json_t *pair = json_array_get(top, i);
+        int32_t id = (int32_t)json_integer_value(json_array_get(pair, 0));
+        double want = json_number_value(json_array_get(pair, 1));
+        double got = log_probability(logits, id);
+        ck_assert_msg(fabs(got - want) < LOGPROB_TOLERANCE,
+                      "step %d: log-probability of token %d is %.6f, expected %.6f", step, id, got,
+                      want);
+    }
+}
+
+static void assert_logits_after_prompt(const json_t *row, const float *logits)
+{
+    const json_t *want = json_object_get(row, "logits_after_prompt");
+    for (size_t v = 0; v < json_array_size(want); v++) {
+        double value = json_number_value(json_array_get(want, v));
+        ck_assert_msg(fabs((double)logits[v] - value) < LOGIT_TOLERANCE,
+                      "logit %zu is %.6f, expected %.6f", v, (double)logits[v], value);
+    }
+}
+
+/* Prompt at once, then token by token; returns how many golden ids were compared. */
+static int32_t play(const json_t *row)
+{
+    int32_t ids[CONTEXT_TOKENS], golden[CONTEXT_TOKENS], step;
+    int32_t prompt = ids_from(json_object_get(row, "prompt_ids"), ids);
+    int32_t count = ids_from(json_object_get(row, "greedy_ids"), golden);
+    const json_t *margins = json_object_get(row, "margins");
+    struct fixture_sequence s;
+    fixture.taken_blocks = 0; /* sequences follow each other: all blocks are free again */
+    fixture_start(&fixture, &s, ids, prompt + count);
+    struct fixture_sequence *one = &s;
+    fixture_step(&fixture, &one, &prompt, 1);
+    assert_logits_after_prompt(row, logits_after(&s, prompt - 1));
+    for (step = 0; step < count; step++) {
+        const float *logits = logits_after(&s, s.done - 1);
+        if (json_number_value(json_array_get(margins, (size_t)step)) < MARGIN_TOLERANCE)
+            break;
+        ck_assert_msg(
+            best_of(logits) == golden[step], "prompt \"%s\": step %d gives %d, expected %d",
+            json_string_value(json_object_get(row, "prompt")), step, best_of(logits), golden[step]);
+        assert_top_logprobs(row, step, logits);
+        ids[s.done] = golden[step];
+        fixture_step(&fixture, &one, (const int32_t[]){1}, 1);
+    }
+    fixture_end(&s);
+    return step;
+}
+
+START_TEST(greedy_generations_are_the_golden_ones)
+{
+    int32_t compared = 0;
+    size_t i;
+    const json_t *row;
+    open_stories(_i);
+    json_array_foreach(json_object_get(goldens, "greedy"), i, row) compared += play(row);
+    ck_assert_int_ge(compared, 12 * 100); /* margins are rarely small: most of 12 x 160 */
+    close_stories();
+}
+END_TEST
+
+START_TEST(likelihood_of_text_is_the_golden_one)
+{
+    size_t i;
+    const json_t *row;
+    open_stories(_i);
+    json_array_foreach(json_object_get(goldens, "nll"), i, row)
+    {
+        int32_t ids[CONTEXT_TOKENS];
+        int32_t count = ids_from(json_object_get(row, "ids"), ids);
+        struct fixture_sequence s;
+        fixture_start(&fixture, &s, ids, count);
+        fixture_run_alone(&fixture, &s, count);
+        double sum = 0;
+        for (int32_t t = 1; t < count; t++)
+            sum -= log_probability(logits_after(&s, t - 1), ids[t]);
+        double got = sum / (count - 1), want = json_number_value(json_object_get(row, "mean_nll"));
+        ck_assert_msg(fabs(got - want) <= NLL_TOLERANCE * want, "text %zu: %.6f, expected %.6f", i,
+                      got, want);
+        fixture_end(&s);
+    }
+    close_stories();
+}
+END_TEST
+
+/* All twelve at once, each prompt cut into chunks of its own size, against alone: the same bits. */
+START_TEST(twelve_stories_at_once_are_the_bits_of_each_alone)
+{
+    static int32_t ids[12][CONTEXT_TOKENS];
+    struct fixture_sequence alone[12], together[12], *members[12];
+    const json_t *rows;
+    open_stories(_i);
+    rows = json_object_get(goldens, "greedy");
+    ck_assert_uint_eq(json_array_size(rows), 12);
+    for (size_t i = 0; i < 12; i++) {
+        const json_t *row = json_array_get(rows, i);
+        int32_t count = ids_from(json_object_get(row, "prompt_ids"), ids[i]);
+        count += ids_from(json_object_get(row, "greedy_ids"), ids[i] + count);
+        count = count < 90 ? count : 90;
+        fixture_start(&fixture, &alone[i], ids[i], count);
+        fixture_run_alone(&fixture, &alone[i], count);
+        fixture_start(&fixture, &together[i], ids[i], count);
+        members[i] = &together[i];
+    }
+    for (int round = 0; round < 90; round++) {
+        int32_t step[12], sum = 0;
+        for (int i = 0; i < 12; i++) {
+            int32_t left = together[i].count - together[i].done;
+            step[i] = left < i + 1 ? left : i + 1;
+            sum += step[i];
+        }
+        if (sum > 0)
+            fixture_step(&fixture, members, step, 12);
+    }
+    for (int i = 0; i < 12; i++) {
+        size_t bytes = (size_t)alone[i].count * fixture.facts->config.vocab_size * sizeof(float);
+        ck_assert_int_eq(together[i].done, together[i].count);
+        ck_assert_msg(memcmp(together[i].logits, alone[i].logits, bytes) == 0,
+                      "story %d differs in company", i);
+        fixture_end(&alone[i]);
+        fixture_end(&together[i]);
+    }
+    close_stories();
+}
+END_TEST
+
+int main(void)
+{
+    const char *data = getenv("LLM_TESTDATA");
+    if (data == NULL) {
+        printf("skipped: LLM_TESTDATA does not name the test data\n");
+        return 77;
+    }
+    snprintf(model_directory, sizeof model_directory, "%s/models/stories260K/hf-f32", data);
+    snprintf(golden_path, sizeof golden_path, "%s/models/stories260K/golden-f32.json", data);
+
+    Suite *suite = suite_create("daemon/model_goldens");
+    TCase *tc = tcase_create("stories260K");
+    tcase_set_timeout(tc, 120);
+    tcase_add_loop_test(tc, greedy_generations_are_the_golden_ones, 0, BACKENDS);
+    tcase_add_loop_test(tc, likelihood_of_text_is_the_golden_one, 0, BACKENDS);
+    tcase_add_loop_test(tc, twelve_stories_at_once_are_the_bits_of_each_alone, 0, BACKENDS);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
