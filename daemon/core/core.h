@@ -200,7 +200,7 @@ struct core_request_info {
     uint32_t prompt_tokens;
     uint32_t generated_tokens;
     uint32_t computed_tokens; /* rows in blocks right now */
-    uint32_t cached_tokens;   /* prompt tokens that another request's blocks supplied */
+    uint32_t cached_tokens;   /* prompt tokens found in the cache; may grow until the first TOKEN */
     uint32_t blocks;          /* in its table, shared ones included */
 };
 struct core_request_info core_request_info(const struct core *core, uint32_t slot);
