@@ -55,12 +55,12 @@ struct core_config {
     uint32_t model_count;            /* 1..CORE_MODELS_MAX */
     uint32_t slab_count;             /* 1.. */
     uint32_t request_slots;          /* 1.. requests known at once, running or waiting */
-    uint32_t running_max;            /* 1.. sequences in one step */
-    uint32_t step_tokens; /* running_max.. rows in one step, so that every answer moves each step */
-    uint32_t queued_max;  /* 1.. waiting requests; the next one is refused with BUSY */
-    uint32_t user_queued_max; /* 1..queued_max of those by one user */
-    uint32_t *ids;            /* request in slot s: ids[s * ids_stride_words + position] */
-    size_t ids_stride_words;  /* at least the largest context_tokens_max */
+    uint32_t running_max;            /* 1..step_tokens sequences in one step */
+    uint32_t step_tokens;            /* rows in one step; enough for every answer to move */
+    uint32_t queued_max;             /* 1..request_slots waiting; the next one is BUSY */
+    uint32_t user_queued_max;        /* 1..queued_max of those by one user */
+    uint32_t *ids;                   /* of slot s: ids[s * ids_stride_words + position] */
+    size_t ids_stride_words;         /* at least the largest context_tokens_max */
     struct chain_hash hash;
 };
 
