@@ -10,7 +10,7 @@
 #define ECHO_VOCAB_SIZE     65536u
 #define ECHO_CONTEXT_TOKENS 8192u
 #define ECHO_BLOCK_TOKENS   16u
-#define ECHO_BLOCK_BYTES    (256u << 10) /* nothing is ever written there */
+#define ECHO_BLOCK_BYTES    (16u << 10) /* nothing is ever written there */
 
 struct executor_echo {
     struct executor base;
