@@ -28,7 +28,6 @@
 extern "C" {
 #endif
 
-#define LLM_API     __attribute__((visibility("default")))
 #define LLM_FOREVER UINT64_MAX /* as a timeout: wait without end */
 
 typedef struct llm_connection llm_connection;
@@ -44,8 +43,8 @@ enum llm_wait {
 
 /* All zero is a good start: the usual socket, a private daemon when none runs. */
 typedef struct llm_connect_options {
-    const char *
-        socket; /* NULL: $LLMD_SOCKET, else $XDG_RUNTIME_DIR/llmd/llmd.sock, else /run/llmd/llmd.sock */
+    /* NULL: $LLMD_SOCKET; else $XDG_RUNTIME_DIR/llmd/llmd.sock or /run/llmd/llmd.sock, whichever answers */
+    const char *socket;
     const char *name;   /* shown by `llmctl clients`; NULL: the program's name */
     bool no_autostart;  /* true: fail with LLM_ERR_NOT_FOUND instead of starting a private daemon */
     enum llm_wait wait; /* how this connection's threads wait */
@@ -67,9 +66,10 @@ LLM_API LLM_MUST_CHECK enum llm_status
 llm_connect(llm_connection **out_connection, const llm_connect_options *options, llm_error *error);
 LLM_API void llm_disconnect(llm_connection *connection);
 
-/* An eventfd for an event loop: readable after any stream of this connection moved. Call
- * llm_connection_acknowledge() when it was, then look at the streams; never read it yourself.
- * -1: an inherited handle (fork). */
+/* A descriptor for an event loop: readable after any stream of this connection moved, and for good once the
+ * daemon is gone. After the first call, and whenever it was readable and llm_connection_acknowledge() was
+ * called, look at the streams (llm_stream_read() with a time-out of 0) until they have no more; never read it
+ * yourself. -1: an inherited handle (fork). */
 LLM_API int llm_connection_fd(llm_connection *connection);
 LLM_API void llm_connection_acknowledge(llm_connection *connection);
 
@@ -168,7 +168,8 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_streams_wait_any(llm_stream *const *s
                                                             uint64_t timeout_ns,
                                                             uint32_t *out_which, llm_error *error);
 
-/* Ask the daemon to stop; honoured within one step. The tokens so far stay readable. */
+/* Ask the daemon to stop; honoured within one step. The tokens so far stay readable, then llm_stream_read()
+ * returns LLM_ERR_CANCELLED. May be called from another thread than the stream's and from a signal handler. */
 LLM_API void llm_stream_cancel(llm_stream *stream);
 
 enum llm_finish_reason { /* the same numbers as enum llm_finish on the wire */
@@ -199,7 +200,7 @@ typedef struct llm_stream_info {
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_stream_describe(llm_stream *stream, llm_stream_info *out_info, llm_error *error);
 
-/* End it; cancels what is still running. */
+/* End it; cancels what is still running. Its slot and log are free again once the daemon has stopped. */
 LLM_API void llm_stream_close(llm_stream *stream);
 
 /* ---- Steering (what llmctl uses) -------------------------------------------------------------------- */

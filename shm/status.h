@@ -12,10 +12,16 @@
 
 #include <stdarg.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #if defined(__GNUC__)
+#define LLM_API              __attribute__((visibility("default"))) /* exported by the libraries */
 #define LLM_MUST_CHECK       __attribute__((warn_unused_result))
 #define LLM_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
 #else
+#define LLM_API
 #define LLM_MUST_CHECK
 #define LLM_PRINTF(fmt, arg)
 #endif
@@ -49,7 +55,9 @@ typedef struct llm_error {
 } llm_error;
 
 /* "invalid", "not found", ...: the code's name in words; never NULL, also for unknown codes. */
-const char *llm_status_name(enum llm_status status);
+LLM_API const char *llm_status_name(enum llm_status status);
+
+/* ---- Inside: the public header <llm/status.h> ends above this line (client/CMakeLists.txt) --------- */
 
 /* Fill `error` (NULL is accepted) with status and sentence; returns status, so that a failing call is one
  * line: return llm_fail(error, LLM_ERR_INVALID, "tensor \"%s\" is %u x %u", ...); */
@@ -58,5 +66,9 @@ enum llm_status llm_fail(struct llm_error *error, enum llm_status status, const 
 /* The same with ": <strerror(error_number)>" appended. */
 enum llm_status llm_fail_errno(struct llm_error *error, enum llm_status status, int error_number,
                                const char *format, ...) LLM_PRINTF(4, 5);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

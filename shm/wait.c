@@ -106,9 +106,12 @@ void llm_client_arm_bell(struct llm_up_header *up)
     llm_fence_full();
 }
 
-void llm_client_clear_bell(int to_client_fd)
+bool llm_client_clear_bell(int to_client_fd)
 {
     char bytes[64];
-    while (recv(to_client_fd, bytes, sizeof bytes, MSG_DONTWAIT) == (ssize_t)sizeof bytes)
-        ;
+    ssize_t count;
+    do
+        count = recv(to_client_fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    while (count > 0);
+    return count < 0;
 }

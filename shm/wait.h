@@ -81,7 +81,7 @@ void llm_client_sleep(struct llm_up_header *up, const struct llm_down_header *do
 /* Client with an event loop: ask for a byte on the socket after whatever is published from now on, then look at
  * the streams. */
 void llm_client_arm_bell(struct llm_up_header *up);
-/* Take the bytes that have arrived; never blocks. */
-void llm_client_clear_bell(int to_client_fd);
+/* Take the bytes that have arrived; never blocks. False: the other end is closed for good. */
+bool llm_client_clear_bell(int to_client_fd);
 
 #endif

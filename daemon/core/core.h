@@ -79,17 +79,6 @@ uint32_t core_blocks(const struct core *core);
 
 /* ---- Requests --------------------------------------------------------------------------------------- */
 
-/* The numbers of enum llm_finish in shm/layout.h. */
-enum core_finish {
-    CORE_FINISH_NONE = 0,
-    CORE_FINISH_STOP_ID = 1,
-    CORE_FINISH_STOP_STRING = 2,
-    CORE_FINISH_LENGTH = 3,
-    CORE_FINISH_CONTEXT = 4,
-    CORE_FINISH_CANCELLED = 5,
-    CORE_FINISH_FAILED = 6
-};
-
 struct core_request {
     uint64_t request_id; /* for sentences only */
     uint32_t uid;        /* whose turn it uses */

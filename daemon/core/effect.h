@@ -30,6 +30,17 @@ enum core_effect_kind {
     CORE_REQUEST_FINISHED /* slot, value: enum core_finish; the slot is free again */
 };
 
+/* Why a request ended; the numbers of enum llm_finish in shm/layout.h. */
+enum core_finish {
+    CORE_FINISH_NONE = 0,
+    CORE_FINISH_STOP_ID = 1,
+    CORE_FINISH_STOP_STRING = 2,
+    CORE_FINISH_LENGTH = 3,
+    CORE_FINISH_CONTEXT = 4,
+    CORE_FINISH_CANCELLED = 5,
+    CORE_FINISH_FAILED = 6
+};
+
 struct core_effect {
     enum core_effect_kind kind;
     uint32_t slot;  /* REQUEST_NONE for blocks */

@@ -9,6 +9,7 @@
 #include "daemon/model/weights.h"
 
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -31,7 +32,7 @@ static const struct fixture_backend backends[] = {
 static const struct tiny_shape shapes[] = {
     {32, 48, 2, 4, 2, 8, 61, true, "F32", false, false},
     {36, 50, 1, 3, 1, 14, 40, false, "F32", true, false},
-    {64, 96, 3, 4, 4, 16, 130, false, "BF16", false, true},
+    {48, 64, 2, 3, 3, 16, 90, false, "BF16", false, true},
     {24, 40, 2, 2, 1, 32, 33, true, "F16", true, true},
 };
 #define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
@@ -119,7 +120,7 @@ END_TEST
 
 START_TEST(a_token_does_not_depend_on_how_the_prompt_is_cut)
 {
-    static const int32_t chunks[] = {1, 7, 16, 64, 149};
+    static const int32_t chunks[] = {1, 7, 64, 149};
     struct fixture_sequence whole, cut;
     open_shape(_i % SHAPES, _i / SHAPES, MODEL_KV_AUTO);
     fixture_start(&fixture, &whole, ids, LONG_TOKENS);
@@ -360,13 +361,21 @@ START_TEST(changed_files_are_packed_anew)
 }
 END_TEST
 
+/* The kernel is asked to store a byte there: it says EFAULT where a store of ours would stop the process. */
 START_TEST(packed_weights_cannot_be_written)
 {
     struct keeper keeper = {0};
+    int ends[2];
     open_shape(0, 0, MODEL_KV_AUTO);
     reopen_is_kept(&keeper);
-    tiny_model_close(&tiny);                       /* nothing is left behind by the crash */
-    *(volatile unsigned char *)keeper.address = 1; /* SIGSEGV */
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    ck_assert_int_eq(read(ends[0], keeper.address, 1), -1);
+    ck_assert_int_eq(errno, EFAULT);
+    close(ends[0]);
+    close(ends[1]);
+    munmap(keeper.address, keeper.bytes);
+    close_shape();
 }
 END_TEST
 
@@ -476,7 +485,7 @@ int main(void)
     tcase_add_test(tc, packed_weights_are_found_again_after_an_engine_restart);
     tcase_add_test(tc, half_packed_weights_are_packed_anew);
     tcase_add_test(tc, changed_files_are_packed_anew);
-    tcase_add_test_raise_signal(tc, packed_weights_cannot_be_written, SIGSEGV);
+    tcase_add_test(tc, packed_weights_cannot_be_written);
     tcase_add_test(tc, a_file_that_shrinks_while_it_is_read_is_a_sentence);
     tcase_add_test(tc, plan_has_merged_matrices_and_ends_in_logits);
     tcase_add_test_raise_signal(tc, a_token_outside_the_vocabulary_stops_the_engine, SIGABRT);

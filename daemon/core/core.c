@@ -1,0 +1,562 @@
+#include "daemon/core/core.h"
+
+#include <string.h>
+
+#include "daemon/core/kv_cache.h"
+#include "daemon/core/request.h"
+#include "daemon/core/scheduler.h"
+#include "shm/check.h"
+
+#define CORE_BLOCKS_MAX (UINT32_C(1) << 28)
+
+struct core {
+    struct arena arena; /* frozen after open */
+    struct kv_cache cache;
+    struct scheduler scheduler;
+    struct effect_list effects;
+    struct core_model models[CORE_MODELS_MAX];
+    struct request *requests;        /* [request_slots] */
+    struct core_sequence *sequences; /* the plan that is out: [running_max] */
+    uint32_t *plan_ids;              /* [step_tokens] */
+    uint32_t *plan_positions;        /* [step_tokens] */
+    uint32_t request_slots;
+    uint32_t model_count;
+    bool plan_out;
+    bool effects_taken; /* the list of the last call was looked at */
+    uint64_t steps;     /* planned so far */
+    uint64_t steps_completed;
+    uint64_t tokens_computed;
+};
+
+/* ---- Open: validate, measure, carve ------------------------------------------------------------------ */
+
+static enum llm_status in_range(const char *name, uint64_t value, uint64_t low, uint64_t high,
+                                struct llm_error *error)
+{
+    if (value >= low && value <= high)
+        return LLM_OK;
+    return llm_fail(error, LLM_ERR_INVALID, "core: %s is %llu; it must be %llu..%llu", name,
+                    (unsigned long long)value, (unsigned long long)low, (unsigned long long)high);
+}
+
+static uint32_t slab_blocks_max(const struct core_config *config)
+{
+    uint32_t most = 0;
+    for (uint32_t m = 0; m < config->model_count; m++)
+        if (config->models[m].slab_blocks > most)
+            most = config->models[m].slab_blocks;
+    return most;
+}
+
+static enum llm_status check_models(const struct core_config *config, struct llm_error *error)
+{
+    enum llm_status status =
+        in_range("model_count", config->model_count, 1, CORE_MODELS_MAX, error);
+    for (uint32_t m = 0; m < config->model_count && status == LLM_OK; m++) {
+        const struct core_model *model = &config->models[m];
+        status = in_range("block_tokens", model->block_tokens, 1, CORE_BLOCK_TOKENS_MAX, error);
+        if (status == LLM_OK)
+            status = in_range("slab_blocks", model->slab_blocks, 1, CORE_BLOCKS_MAX, error);
+        if (status == LLM_OK)
+            status = in_range("context_tokens_max", model->context_tokens_max, 2,
+                              config->ids_stride_words, error);
+    }
+    return status;
+}
+
+static enum llm_status check_config(const struct core_config *config, struct llm_error *error)
+{
+    enum llm_status status = check_models(config, error);
+    if (status == LLM_OK)
+        status = in_range("slab_count", config->slab_count, 1,
+                          CORE_BLOCKS_MAX / slab_blocks_max(config), error);
+    if (status == LLM_OK)
+        status = in_range("request_slots", config->request_slots, 1, 1u << 20, error);
+    if (status == LLM_OK)
+        status = in_range("step_tokens", config->step_tokens, 1, 1u << 20, error);
+    if (status == LLM_OK)
+        status = in_range("running_max", config->running_max, 1, config->step_tokens, error);
+    if (status == LLM_OK)
+        status = in_range("queued_max", config->queued_max, 1, config->request_slots, error);
+    if (status == LLM_OK)
+        status = in_range("user_queued_max", config->user_queued_max, 1, config->queued_max, error);
+    return status;
+}
+
+/* The most effects of one call. core_plan: every block taken gets at least one planned row, of which there are
+ * at most step_tokens plus one for each request that was granted its single token and then preempted; every
+ * block may be freed, those just taken once more. core_complete: at most a block a row is sealed. */
+static uint32_t effects_max(const struct core_config *config, uint32_t block_count)
+{
+    uint32_t taken = config->step_tokens + config->running_max;
+    return block_count + 2 * taken + 4 * config->running_max + 4;
+}
+
+static void carve_requests(struct core *core, struct arena *arena, const struct core_config *config)
+{
+    uint32_t blocks_max = 0;
+    for (uint32_t m = 0; m < config->model_count; m++) {
+        const struct core_model *model = &config->models[m];
+        uint32_t blocks =
+            (model->context_tokens_max + model->block_tokens - 1) / model->block_tokens;
+        blocks_max = blocks > blocks_max ? blocks : blocks_max;
+    }
+    core->requests = arena_take(arena, config->request_slots, sizeof *core->requests);
+    block_id *tables =
+        arena_take(arena, (size_t)config->request_slots * blocks_max, sizeof *tables);
+    for (uint32_t slot = 0; arena->base && slot < config->request_slots; slot++) {
+        core->requests[slot].ids = config->ids + slot * config->ids_stride_words;
+        core->requests[slot].blocks = tables + (size_t)slot * blocks_max;
+    }
+}
+
+static void carve(struct core *core, struct arena *arena, const struct core_config *config)
+{
+    uint32_t block_tokens_max = 0;
+    uint32_t slab_blocks[CORE_MODELS_MAX];
+    for (uint32_t m = 0; m < config->model_count; m++) {
+        core->models[m] = config->models[m];
+        slab_blocks[m] = config->models[m].slab_blocks;
+        if (config->models[m].block_tokens > block_tokens_max)
+            block_tokens_max = config->models[m].block_tokens;
+    }
+    core->model_count = config->model_count;
+    core->request_slots = config->request_slots;
+    kv_pool_init(&core->cache.pool, arena, &core->effects, config->slab_count, slab_blocks,
+                 config->model_count);
+    uint32_t block_count = kv_pool_blocks(&core->cache.pool);
+    prefix_index_init(&core->cache.index, arena, block_count, block_tokens_max, config->hash);
+    core->cache.effects = &core->effects;
+    effect_list_init(&core->effects, arena, effects_max(config, block_count));
+    carve_requests(core, arena, config);
+    scheduler_init(&core->scheduler, arena, core->requests, config->request_slots, &core->cache,
+                   &core->effects,
+                   &(struct scheduler_limits){.running_max = config->running_max,
+                                              .step_tokens = config->step_tokens,
+                                              .queued_max = config->queued_max,
+                                              .user_queued_max = config->user_queued_max});
+    core->sequences = arena_take(arena, config->running_max, sizeof *core->sequences);
+    core->plan_ids = arena_take(arena, config->step_tokens, sizeof *core->plan_ids);
+    core->plan_positions = arena_take(arena, config->step_tokens, sizeof *core->plan_positions);
+}
+
+enum llm_status core_bytes(const struct core_config *config, size_t *out_bytes,
+                           struct llm_error *error)
+{
+    enum llm_status status = check_config(config, error);
+    if (status != LLM_OK)
+        return status;
+    struct arena arena = arena_measure();
+    struct core measured = {.request_slots = 0};
+    (void)arena_take(&arena, 1, sizeof measured);
+    carve(&measured, &arena, config);
+    *out_bytes = arena.used_bytes;
+    return LLM_OK;
+}
+
+enum llm_status core_open(const struct core_config *config, void *zeroed_memory, size_t bytes,
+                          struct core **out_core, struct llm_error *error)
+{
+    size_t needed_bytes;
+    enum llm_status status = core_bytes(config, &needed_bytes, error);
+    if (status != LLM_OK)
+        return status;
+    if (bytes < needed_bytes)
+        return llm_fail(error, LLM_ERR_MEMORY, "core: %zu bytes were given, %zu are needed", bytes,
+                        needed_bytes);
+    struct arena arena = arena_over(zeroed_memory, bytes);
+    struct core *core = arena_take(&arena, 1, sizeof *core);
+    carve(core, &arena, config);
+    arena_freeze(&arena);
+    core->arena = arena;
+    core->effects_taken = true;
+    *out_core = core;
+    return LLM_OK;
+}
+
+uint32_t core_blocks(const struct core *core)
+{
+    return kv_pool_blocks(&core->cache.pool);
+}
+
+/* ---- Effects: a new list for each call, once the last was taken -------------------------------------- */
+
+static void effects_begin(struct core *core)
+{
+    CHECK(core->effects_taken); /* the caller mirrors the effects of each call before the next */
+    core->effects.count = 0;
+}
+
+static void effects_end(struct core *core)
+{
+    core->effects_taken = core->effects.count == 0;
+    CHECK_SLOW(core_sane(core, NULL) == LLM_OK);
+}
+
+const struct core_effect *core_effects(struct core *core, uint32_t *out_count)
+{
+    core->effects_taken = true;
+    *out_count = core->effects.count;
+    return core->effects.items;
+}
+
+/* ---- Requests --------------------------------------------------------------------------------------- */
+
+static struct prefix_root root_for(const struct core *core, uint32_t model, uint32_t domain)
+{
+    return prefix_root(&core->cache.index, model, core->models[model].identity, CORE_IDENTITY_WORDS,
+                       domain);
+}
+
+static struct request *request_at(const struct core *core, uint32_t slot)
+{
+    CHECK(slot < core->request_slots);
+    return &core->requests[slot];
+}
+
+static enum llm_status check_request(const struct core *core, const struct core_request *request,
+                                     struct llm_error *error)
+{
+    if (request->model >= core->model_count)
+        return llm_fail(error, LLM_ERR_INVALID, "there is no model %u", request->model);
+    if (request->prompt_tokens == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "the prompt is empty");
+    if (request->max_tokens == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "max_tokens is 0; it must be at least 1");
+    uint32_t context_tokens = core->models[request->model].context_tokens_max;
+    if (request->prompt_tokens >= context_tokens)
+        return llm_fail(
+            error, LLM_ERR_LIMIT,
+            "the prompt has %u tokens; the model's context of %u leaves room for at most %u",
+            request->prompt_tokens, context_tokens, context_tokens - 1);
+    if (request->generated_tokens > context_tokens - request->prompt_tokens ||
+        request->generated_tokens > request->max_tokens)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "%u tokens are already published, more than the request could have",
+                        request->generated_tokens);
+    return LLM_OK;
+}
+
+/* The answer ends at max_tokens or where the context does, whichever comes first. */
+static void request_fill(struct request *r, const struct core_request *request,
+                         const struct core_model *model, struct prefix_root root)
+{
+    uint32_t room_tokens = model->context_tokens_max - request->prompt_tokens;
+    bool all = request->max_tokens <= room_tokens;
+    *r = (struct request){
+        .request_id = request->request_id,
+        .ids = r->ids,
+        .blocks = r->blocks,
+        .root = root,
+        .end = all ? CORE_FINISH_LENGTH : CORE_FINISH_CONTEXT,
+        .uid = request->uid,
+        .block_tokens = model->block_tokens,
+        .prompt_tokens = request->prompt_tokens,
+        .tokens = request->prompt_tokens + request->generated_tokens,
+        .tokens_end = request->prompt_tokens + (all ? request->max_tokens : room_tokens),
+    };
+}
+
+static enum llm_status admit(struct core *core, const struct core_request *request, uint32_t slot,
+                             struct llm_error *error)
+{
+    struct request *r = request_at(core, slot);
+    request_fill(r, request, &core->models[request->model],
+                 root_for(core, request->model, request->domain));
+    uint32_t blocks =
+        request_blocks_for(r, r->tokens_end - 1); /* the last token is never fed back */
+    uint32_t capacity = kv_pool_capacity(&core->cache.pool, request->model);
+    if (blocks > capacity)
+        return llm_fail(
+            error, LLM_ERR_LIMIT,
+            "prompt and answer of up to %u tokens need %u KV blocks of %u tokens; the pool "
+            "has %u: lower max_tokens or enlarge the pool",
+            r->tokens_end, blocks, r->block_tokens, capacity);
+    if (r->tokens == r->tokens_end) {
+        effect_request(&core->effects, CORE_REQUEST_FINISHED, slot, r->end);
+        return LLM_OK;
+    }
+    return scheduler_queue(&core->scheduler, slot, request->recovered, error);
+}
+
+enum llm_status core_admit(struct core *core, const struct core_request *request, uint32_t slot,
+                           struct llm_error *error)
+{
+    CHECK(request_at(core, slot)->state == REQUEST_FREE);
+    effects_begin(core);
+    enum llm_status status = check_request(core, request, error);
+    if (status == LLM_OK)
+        status = admit(core, request, slot, error);
+    effects_end(core);
+    return status;
+}
+
+static void finish(struct core *core, uint32_t slot, enum core_finish why)
+{
+    scheduler_remove(&core->scheduler, slot);
+    core->requests[slot].state = REQUEST_FREE;
+    effect_request(&core->effects, CORE_REQUEST_FINISHED, slot, why);
+}
+
+bool core_cancel(struct core *core, uint32_t slot, enum core_finish why)
+{
+    struct request *r = request_at(core, slot);
+    CHECK(why == CORE_FINISH_CANCELLED || why == CORE_FINISH_FAILED);
+    effects_begin(core);
+    bool found = r->state != REQUEST_FREE;
+    if (found && r->planned_tokens == 0)
+        finish(core, slot, why);
+    else if (found && r->cancelled == CORE_FINISH_NONE)
+        r->cancelled = why; /* its blocks are being written: core_complete() ends it */
+    effects_end(core);
+    return found;
+}
+
+/* ---- Steps ------------------------------------------------------------------------------------------ */
+
+static void plan_sequence(struct core *core, struct core_plan *plan, uint32_t slot)
+{
+    const struct request *r = &core->requests[slot];
+    core->sequences[plan->sequence_count++] = (struct core_sequence){
+        .slot = slot,
+        .model = r->root.model,
+        .first_row = plan->token_count,
+        .token_count = r->planned_tokens,
+        .first_position = r->computed,
+        .block_count = r->block_count,
+        .blocks = r->blocks,
+        .wants_token = r->computed + r->planned_tokens == r->tokens,
+    };
+    for (uint32_t position = r->computed; position < r->computed + r->planned_tokens; position++) {
+        core->plan_ids[plan->token_count] = r->ids[position];
+        core->plan_positions[plan->token_count++] = position;
+    }
+}
+
+static bool nobody_waits(const struct scheduler *s)
+{
+    return s->running.count == 0 && s->preempted.count == 0 && s->queued_count == 0;
+}
+
+bool core_plan(struct core *core, struct core_plan *out_plan)
+{
+    CHECK(!core->plan_out);
+    effects_begin(core);
+    uint32_t planned_tokens = scheduler_plan(&core->scheduler);
+    if (planned_tokens > 0) {
+        struct core_plan plan = {.step = ++core->steps,
+                                 .sequences = core->sequences,
+                                 .ids = core->plan_ids,
+                                 .positions = core->plan_positions};
+        const struct request_list *running = &core->scheduler.running;
+        for (uint32_t slot = running->head; slot != REQUEST_NONE; slot = core->requests[slot].next)
+            if (core->requests[slot].planned_tokens > 0)
+                plan_sequence(core, &plan, slot);
+        CHECK(plan.token_count == planned_tokens);
+        core->plan_out = true;
+        *out_plan = plan;
+    }
+    /* The eldest always moves, and an empty engine can always start somebody. */
+    CHECK(planned_tokens > 0 || nobody_waits(&core->scheduler));
+    effects_end(core);
+    return planned_tokens > 0;
+}
+
+static enum core_finish take_token(struct core *core, uint32_t slot,
+                                   const struct core_result *result)
+{
+    enum core_finish end = request_append(&core->requests[slot], result->token);
+    effect_request(&core->effects, CORE_REQUEST_TOKEN, slot, result->token);
+    return result->finish != CORE_FINISH_NONE ? result->finish : end;
+}
+
+static void complete_sequence(struct core *core, const struct core_sequence *sequence,
+                              const struct core_result *result)
+{
+    struct request *r = &core->requests[sequence->slot];
+    CHECK(r->planned_tokens == sequence->token_count);
+    enum core_finish end = r->cancelled != CORE_FINISH_NONE ? r->cancelled : result->finish;
+    if (result->finish != CORE_FINISH_FAILED) { /* else its rows count for nothing */
+        core->tokens_computed += r->planned_tokens;
+        request_advance(r, &core->cache);
+        if (r->cancelled == CORE_FINISH_NONE && sequence->wants_token)
+            end = take_token(core, sequence->slot, result);
+    }
+    if (end != CORE_FINISH_NONE)
+        finish(core, sequence->slot, end);
+}
+
+void core_complete(struct core *core, const struct core_plan *plan,
+                   const struct core_result *results)
+{
+    CHECK(core->plan_out && plan->step == core->steps);
+    effects_begin(core);
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        CHECK(plan->sequences[i].wants_token || results[i].finish == CORE_FINISH_NONE ||
+              results[i].finish == CORE_FINISH_FAILED);
+        complete_sequence(core, &plan->sequences[i], &results[i]);
+    }
+    core->plan_out = false;
+    core->steps_completed++;
+    effects_end(core);
+}
+
+/* ---- After an engine's death ------------------------------------------------------------------------ */
+
+struct core_block_info core_block_info(const struct core *core, block_id block)
+{
+    const struct prefix_entry *entry = prefix_index_entry(&core->cache.index, block);
+    return (struct core_block_info){.chain = entry->chain,
+                                    .parent = entry->parent_chain,
+                                    .ids = prefix_index_ids(&core->cache.index, block),
+                                    .tokens = entry->tokens,
+                                    .depth = entry->depth,
+                                    .domain = entry->domain,
+                                    .model = entry->model};
+}
+
+static bool same_chain(const struct chain *a, const struct chain *b)
+{
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* The adopted block that `info` continues; BLOCK_NONE with depth 0. */
+static enum llm_status find_parent(const struct core *core, const struct prefix_root *root,
+                                   const struct core_block_info *info, block_id *out_parent,
+                                   struct llm_error *error)
+{
+    block_id parent = BLOCK_NONE;
+    bool found = info->depth == 0 && same_chain(&info->parent, &root->chain);
+    if (info->depth > 0) {
+        parent = prefix_index_find_chain(&core->cache.index, root, info->depth - 1, &info->parent);
+        found = parent != BLOCK_NONE;
+    }
+    if (!found)
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "its parent at depth %u is not there",
+                        info->depth);
+    *out_parent = parent;
+    return LLM_OK;
+}
+
+static enum llm_status adopt(struct core *core, block_id block, const struct core_block_info *info,
+                             struct llm_error *error)
+{
+    if (info->model >= core->model_count)
+        return llm_fail(error, LLM_ERR_INVALID, "there is no model %u", info->model);
+    if (info->tokens != core->models[info->model].block_tokens)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "block %u has %u tokens; the model's blocks have %u", block, info->tokens,
+                        core->models[info->model].block_tokens);
+    struct prefix_root root = root_for(core, info->model, info->domain);
+    block_id parent = BLOCK_NONE;
+    enum llm_status status = find_parent(core, &root, info, &parent, error);
+    if (status != LLM_OK)
+        return status;
+    struct chain chain =
+        prefix_index_chain(&core->cache.index, &root, parent, info->ids, info->tokens);
+    if (!same_chain(&chain, &info->chain))
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "block %u: its chain value does not follow from its parent and token ids",
+                        block);
+    status = kv_cache_adopt(&core->cache, &root, block, parent, info->ids, info->tokens);
+    if (status == LLM_ERR_INVALID)
+        return llm_fail(error, status, "block %u: model %u has no such block", block, info->model);
+    if (status == LLM_ERR_BUSY)
+        return llm_fail(error, status, "block %u, its slab or its content is already taken", block);
+    return status;
+}
+
+enum llm_status core_adopt_block(struct core *core, block_id block,
+                                 const struct core_block_info *info, struct llm_error *error)
+{
+    effects_begin(core);
+    enum llm_status status = adopt(core, block, info, error);
+    effects_end(core);
+    return status;
+}
+
+/* ---- Looking ---------------------------------------------------------------------------------------- */
+
+static enum core_phase phase_of(const struct request *r)
+{
+    if (r->state == REQUEST_FREE)
+        return CORE_PHASE_FREE;
+    if (r->state != REQUEST_RUNNING)
+        return CORE_PHASE_QUEUED;
+    return r->tokens > r->prompt_tokens && request_wants(r) == 1 ? CORE_PHASE_DECODE
+                                                                 : CORE_PHASE_PREFILL;
+}
+
+struct core_request_info core_request_info(const struct core *core, uint32_t slot)
+{
+    const struct request *r = request_at(core, slot);
+    return (struct core_request_info){.phase = phase_of(r),
+                                      .request_id = r->request_id,
+                                      .uid = r->uid,
+                                      .prompt_tokens = r->prompt_tokens,
+                                      .generated_tokens = r->tokens - r->prompt_tokens,
+                                      .computed_tokens = r->computed,
+                                      .cached_tokens = r->cached_tokens,
+                                      .blocks = r->block_count};
+}
+
+struct core_counts core_counts(const struct core *core)
+{
+    const struct scheduler *s = &core->scheduler;
+    struct core_counts counts = {.running = s->running.count,
+                                 .queued = s->queued_count + s->preempted.count,
+                                 .kv = kv_pool_counts(&core->cache.pool, 0),
+                                 .steps = core->steps_completed,
+                                 .tokens_computed = core->tokens_computed,
+                                 .tokens_cached = s->tokens_cached,
+                                 .preemptions = s->preemptions,
+                                 .evictions = core->cache.pool.evictions};
+    for (uint32_t m = 1; m < core->model_count; m++) {
+        const struct kv_model *model = &core->cache.pool.models[m];
+        counts.kv.free += model->free_blocks;
+        counts.kv.held += model->held_blocks;
+        counts.kv.cached += model->cached_blocks;
+        counts.kv.total += model->free_blocks + model->held_blocks + model->cached_blocks;
+    }
+    return counts;
+}
+
+/* "Every reference to a block has a holder: a held child, or a request whose last block it is." */
+static enum llm_status sane_references(const struct core *core, struct llm_error *error)
+{
+    const struct kv_pool *pool = &core->cache.pool;
+    uint32_t *holders = pool->marks;
+    memset(holders, 0, kv_pool_blocks(pool) * sizeof *holders);
+    for (block_id block = 0; block < kv_pool_blocks(pool); block++)
+        if (pool->blocks[block].state == KV_HELD && pool->blocks[block].parent != BLOCK_NONE)
+            holders[pool->blocks[block].parent]++;
+    for (uint32_t slot = 0; slot < core->request_slots; slot++) {
+        const struct request *r = &core->requests[slot];
+        if (r->state == REQUEST_RUNNING && r->block_count > 0)
+            holders[r->blocks[r->block_count - 1]]++;
+    }
+    for (block_id block = 0; block < kv_pool_blocks(pool); block++)
+        if (pool->blocks[block].references != holders[block])
+            return llm_fail(error, LLM_ERR_CORRUPT,
+                            "core: block %u has %u references and %u holders", block,
+                            pool->blocks[block].references, holders[block]);
+    return LLM_OK;
+}
+
+enum llm_status core_sane(const struct core *core, struct llm_error *error)
+{
+    enum llm_status status = kv_cache_sane(&core->cache, error);
+    if (status == LLM_OK)
+        status = scheduler_sane(&core->scheduler, error);
+    for (uint32_t slot = 0; slot < core->request_slots && status == LLM_OK; slot++) {
+        const struct request *r = &core->requests[slot];
+        if (r->state != REQUEST_FREE)
+            status = request_sane(r, &core->cache, error);
+        if (status == LLM_OK && r->planned_tokens > 0 && !core->plan_out)
+            status = llm_fail(error, LLM_ERR_CORRUPT,
+                              "core: request slot %u is planned, but no plan is out", slot);
+    }
+    if (status == LLM_OK)
+        status = sane_references(core, error);
+    return status;
+}

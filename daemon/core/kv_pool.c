@@ -1,0 +1,449 @@
+#include "daemon/core/kv_pool.h"
+
+#include "shm/check.h"
+
+void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list *effects,
+                  uint32_t slab_count, const uint32_t *slab_blocks, uint32_t model_count)
+{
+    uint32_t slab_blocks_max = 0;
+    for (uint32_t m = 0; m < model_count; m++)
+        slab_blocks_max = slab_blocks[m] > slab_blocks_max ? slab_blocks[m] : slab_blocks_max;
+
+    *pool = (struct kv_pool){.effects = effects,
+                             .slab_count = slab_count,
+                             .slab_blocks_max = slab_blocks_max,
+                             .model_count = model_count,
+                             .cached = {BLOCK_NONE, BLOCK_NONE}};
+    for (uint32_t m = 0; m < model_count; m++)
+        pool->models[m] =
+            (struct kv_model){.slab_blocks = slab_blocks[m], .free = {BLOCK_NONE, BLOCK_NONE}};
+    size_t block_count = (size_t)slab_count * slab_blocks_max;
+    pool->blocks = arena_take(arena, block_count, sizeof *pool->blocks);
+    pool->marks = arena_take(arena, block_count, sizeof *pool->marks);
+    pool->slabs = arena_take(arena, slab_count, sizeof *pool->slabs);
+    pool->unowned = arena_take(arena, slab_count, sizeof *pool->unowned);
+    if (!arena->base)
+        return;
+    for (uint32_t s = slab_count; s-- > 0;) { /* slab 0 is on top of the stack */
+        pool->slabs[s].model = KV_MODEL_NONE;
+        pool->unowned[pool->unowned_count++] = s;
+    }
+}
+
+uint32_t kv_pool_blocks(const struct kv_pool *pool)
+{
+    return pool->slab_count * pool->slab_blocks_max;
+}
+
+static struct kv_slab *slab_of(const struct kv_pool *pool, block_id block)
+{
+    return &pool->slabs[block / pool->slab_blocks_max];
+}
+
+uint32_t kv_pool_model_of(const struct kv_pool *pool, block_id block)
+{
+    return slab_of(pool, block)->model;
+}
+
+/* ---- Lists: a block is in at most one, and its prev and next are that one's ------------------------- */
+
+static void list_link(struct kv_pool *pool, struct kv_list *list, block_id prev, block_id block,
+                      block_id next)
+{
+    pool->blocks[block].prev = prev;
+    pool->blocks[block].next = next;
+    *(prev == BLOCK_NONE ? &list->head : &pool->blocks[prev].next) = block;
+    *(next == BLOCK_NONE ? &list->tail : &pool->blocks[next].prev) = block;
+}
+
+static void list_append(struct kv_pool *pool, struct kv_list *list, block_id block)
+{
+    list_link(pool, list, list->tail, block, BLOCK_NONE);
+}
+
+static void list_prepend(struct kv_pool *pool, struct kv_list *list, block_id block)
+{
+    list_link(pool, list, BLOCK_NONE, block, list->head);
+}
+
+static void list_remove(struct kv_pool *pool, struct kv_list *list, block_id block)
+{
+    const struct kv_block *b = &pool->blocks[block];
+    *(b->prev == BLOCK_NONE ? &list->head : &pool->blocks[b->prev].next) = b->next;
+    *(b->next == BLOCK_NONE ? &list->tail : &pool->blocks[b->next].prev) = b->prev;
+}
+
+/* ---- Slabs: claimed by the model that needs a block, given up with their last block ----------------- */
+
+static void slab_claim(struct kv_pool *pool, uint32_t slab, uint32_t model)
+{
+    uint32_t top = pool->unowned_count - 1;
+    uint32_t at = top;
+    while (pool->unowned[at] != slab)
+        at--;
+    pool->unowned[at] = pool->unowned[top];
+    pool->unowned_count = top;
+
+    struct kv_model *m = &pool->models[model];
+    pool->slabs[slab].model = (uint8_t)model;
+    block_id first = slab * pool->slab_blocks_max;
+    for (block_id block = first; block < first + m->slab_blocks; block++)
+        list_append(pool, &m->free, block);
+    m->free_blocks += m->slab_blocks;
+    m->slabs++;
+    m->idle_slabs++;
+}
+
+static void slab_give_up(struct kv_pool *pool, uint32_t slab)
+{
+    struct kv_model *m = &pool->models[pool->slabs[slab].model];
+    block_id first = slab * pool->slab_blocks_max;
+    for (block_id block = first; block < first + m->slab_blocks; block++)
+        list_remove(pool, &m->free, block);
+    m->free_blocks -= m->slab_blocks;
+    m->slabs--;
+    m->idle_slabs--;
+    pool->slabs[slab].model = KV_MODEL_NONE;
+    pool->unowned[pool->unowned_count++] = slab;
+}
+
+/* ---- The three states ------------------------------------------------------------------------------- */
+
+static void state_leave(struct kv_pool *pool, block_id block)
+{
+    struct kv_slab *slab = slab_of(pool, block);
+    struct kv_model *m = &pool->models[slab->model];
+    switch ((enum kv_state)pool->blocks[block].state) {
+    case KV_FREE:
+        list_remove(pool, &m->free, block);
+        m->free_blocks--;
+        break;
+    case KV_HELD:
+        m->held_blocks--;
+        m->idle_slabs += --slab->held_blocks == 0;
+        break;
+    case KV_CACHED:
+        list_remove(pool, &pool->cached, block);
+        m->cached_blocks--;
+        slab->cached_blocks--;
+        break;
+    }
+}
+
+/* Where a cached block goes in the list of cached blocks. */
+enum age {
+    AGE_NEWEST,
+    AGE_OLDEST
+};
+
+static void state_enter(struct kv_pool *pool, block_id block, enum kv_state state, enum age age)
+{
+    struct kv_slab *slab = slab_of(pool, block);
+    struct kv_model *m = &pool->models[slab->model];
+    pool->blocks[block].state = (uint8_t)state;
+    switch (state) {
+    case KV_FREE:
+        list_prepend(pool, &m->free, block);
+        m->free_blocks++;
+        if (slab->held_blocks == 0 && slab->cached_blocks == 0)
+            slab_give_up(pool, block / pool->slab_blocks_max);
+        break;
+    case KV_HELD:
+        m->held_blocks++;
+        m->idle_slabs -= slab->held_blocks++ == 0;
+        break;
+    case KV_CACHED:
+        (age == AGE_NEWEST ? list_append : list_prepend)(pool, &pool->cached, block);
+        m->cached_blocks++;
+        slab->cached_blocks++;
+        break;
+    }
+}
+
+static void block_free(struct kv_pool *pool, block_id block)
+{
+    state_leave(pool, block);
+    pool->blocks[block].sealed = false;
+    pool->blocks[block].parent = BLOCK_NONE;
+    state_enter(pool, block, KV_FREE, AGE_NEWEST);
+    effect_block(pool->effects, CORE_BLOCK_FREED, block);
+}
+
+block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent)
+{
+    struct kv_model *m = &pool->models[model];
+    CHECK(parent == BLOCK_NONE || pool->blocks[parent].state == KV_HELD);
+    if (m->free_blocks == 0) {
+        if (pool->unowned_count == 0)
+            return BLOCK_NONE;
+        slab_claim(pool, pool->unowned[pool->unowned_count - 1], model);
+    }
+    block_id block = m->free.head;
+    state_leave(pool, block);
+    pool->blocks[block].references = 1;
+    pool->blocks[block].parent = parent;
+    state_enter(pool, block, KV_HELD, AGE_NEWEST);
+    effect_block(pool->effects, CORE_BLOCK_TAKEN, block);
+    return block;
+}
+
+void kv_pool_hold(struct kv_pool *pool, block_id block)
+{
+    while (block != BLOCK_NONE) {
+        struct kv_block *b = &pool->blocks[block];
+        CHECK(b->state != KV_FREE);
+        b->references++;
+        if (b->state == KV_HELD)
+            return; /* its ancestors are held already */
+        state_leave(pool, block);
+        state_enter(pool, block, KV_HELD, AGE_NEWEST);
+        block = b->parent; /* a block that becomes held takes its one reference to its parent */
+    }
+}
+
+/* From the end of the chain towards its start, so that a child becomes cached, and older, before its
+ * parent: that order is what makes eviction leaf-first. */
+void kv_pool_drop(struct kv_pool *pool, block_id block)
+{
+    while (block != BLOCK_NONE) {
+        struct kv_block *b = &pool->blocks[block];
+        CHECK(b->state == KV_HELD && b->references > 0);
+        if (--b->references > 0)
+            return;
+        block_id parent = b->parent;
+        if (b->sealed) {
+            state_leave(pool, block);
+            state_enter(pool, block, KV_CACHED, AGE_NEWEST);
+        } else {
+            block_free(pool, block);
+        }
+        block = parent;
+    }
+}
+
+void kv_pool_seal(struct kv_pool *pool, block_id block)
+{
+    struct kv_block *b = &pool->blocks[block];
+    CHECK(b->state == KV_HELD && !b->sealed);
+    CHECK(b->parent == BLOCK_NONE || pool->blocks[b->parent].sealed);
+    b->sealed = true;
+}
+
+void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child)
+{
+    CHECK(from != to && pool->blocks[from].references == 1 && !pool->blocks[from].sealed);
+    kv_pool_hold(pool, to);
+    if (child != BLOCK_NONE) {
+        CHECK(pool->blocks[child].state == KV_HELD && pool->blocks[child].parent == from);
+        pool->blocks[child].parent = to;
+    }
+    kv_pool_drop(pool, from);
+}
+
+block_id kv_pool_oldest(const struct kv_pool *pool)
+{
+    return pool->cached.head;
+}
+
+void kv_pool_evict(struct kv_pool *pool, block_id block)
+{
+    CHECK(block != BLOCK_NONE && block == pool->cached.head);
+    pool->evictions++;
+    block_free(pool, block);
+}
+
+enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id block, block_id parent)
+{
+    if (model >= pool->model_count || block >= kv_pool_blocks(pool) ||
+        block % pool->slab_blocks_max >= pool->models[model].slab_blocks)
+        return LLM_ERR_INVALID;
+    CHECK(parent == BLOCK_NONE || pool->blocks[parent].sealed);
+    const struct kv_slab *slab = slab_of(pool, block);
+    if (slab->model == KV_MODEL_NONE)
+        slab_claim(pool, block / pool->slab_blocks_max, model);
+    if (slab->model != model || pool->blocks[block].state != KV_FREE)
+        return LLM_ERR_BUSY;
+    state_leave(pool, block);
+    pool->blocks[block].parent = parent;
+    pool->blocks[block].sealed = true;
+    state_enter(pool, block, KV_CACHED, AGE_OLDEST);
+    return LLM_OK;
+}
+
+/* ---- Counts ----------------------------------------------------------------------------------------- */
+
+uint32_t kv_pool_available(const struct kv_pool *pool, uint32_t model)
+{
+    const struct kv_model *own = &pool->models[model];
+    uint32_t slabs = pool->unowned_count;
+    for (uint32_t m = 0; m < pool->model_count; m++)
+        slabs += m == model ? 0 : pool->models[m].idle_slabs;
+    return own->free_blocks + own->cached_blocks + slabs * own->slab_blocks;
+}
+
+uint32_t kv_pool_capacity(const struct kv_pool *pool, uint32_t model)
+{
+    return pool->slab_count * pool->models[model].slab_blocks;
+}
+
+struct kv_counts kv_pool_counts(const struct kv_pool *pool, uint32_t model)
+{
+    const struct kv_model *m = &pool->models[model];
+    uint32_t free_blocks = m->free_blocks + pool->unowned_count * m->slab_blocks;
+    return (struct kv_counts){.total = free_blocks + m->held_blocks + m->cached_blocks,
+                              .free = free_blocks,
+                              .held = m->held_blocks,
+                              .cached = m->cached_blocks};
+}
+
+/* ---- The invariant, walked -------------------------------------------------------------------------- */
+
+/* While the walk runs, marks[block] says where a block was met: in no list, in a free list, or at which
+ * place in the list of cached blocks. */
+enum {
+    MARK_NONE = 0,
+    MARK_FREE = 1,
+    MARK_CACHED = 2 /* plus its place, oldest first */
+};
+
+static enum llm_status sane_list(const struct kv_pool *pool, const struct kv_list *list,
+                                 uint32_t count, enum kv_state state, const char *name,
+                                 struct llm_error *error)
+{
+    uint32_t place = 0;
+    block_id prev = BLOCK_NONE;
+    for (block_id block = list->head; block != BLOCK_NONE; block = pool->blocks[block].next) {
+        if (block >= kv_pool_blocks(pool) || place == count)
+            return llm_fail(error, LLM_ERR_CORRUPT,
+                            "kv pool: the %s list does not end after its %u blocks", name, count);
+        const struct kv_block *b = &pool->blocks[block];
+        if (b->state != state || b->prev != prev || pool->marks[block] != MARK_NONE)
+            return llm_fail(error, LLM_ERR_CORRUPT,
+                            "kv pool: block %u (state %u) stands in the %s list", block, b->state,
+                            name);
+        pool->marks[block] = state == KV_FREE ? MARK_FREE : MARK_CACHED + place;
+        prev = block;
+        place++;
+    }
+    if (place != count || list->tail != prev)
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "kv pool: the %s list has %u blocks, counted are %u", name, place, count);
+    return LLM_OK;
+}
+
+static enum llm_status sane_lists(const struct kv_pool *pool, struct llm_error *error)
+{
+    for (block_id block = 0; block < kv_pool_blocks(pool); block++)
+        pool->marks[block] = MARK_NONE;
+    uint32_t cached = 0;
+    enum llm_status status = LLM_OK;
+    for (uint32_t m = 0; m < pool->model_count && status == LLM_OK; m++) {
+        cached += pool->models[m].cached_blocks;
+        status = sane_list(pool, &pool->models[m].free, pool->models[m].free_blocks, KV_FREE,
+                           "free", error);
+    }
+    if (status == LLM_OK)
+        status = sane_list(pool, &pool->cached, cached, KV_CACHED, "cached", error);
+    return status;
+}
+
+/* "Every block is free, held or cached, and in exactly one of the three." */
+static bool sane_state(const struct kv_pool *pool, block_id block)
+{
+    const struct kv_block *b = &pool->blocks[block];
+    uint32_t model = slab_of(pool, block)->model;
+    uint32_t mark = pool->marks[block];
+    bool usable =
+        model != KV_MODEL_NONE && block % pool->slab_blocks_max < pool->models[model].slab_blocks;
+    if (!usable) /* of a slab nobody owns, or behind the last whole block of a slab */
+        return b->state == KV_FREE && mark == MARK_NONE;
+    if (b->state == KV_FREE)
+        return mark == MARK_FREE && b->references == 0 && !b->sealed;
+    if (b->state == KV_CACHED)
+        return mark >= MARK_CACHED && b->references == 0 && b->sealed;
+    return b->state == KV_HELD && mark == MARK_NONE && b->references > 0;
+}
+
+/* "A held block's parent is held, a cached block stands before its parent, a sealed block's is sealed." */
+static bool sane_parent(const struct kv_pool *pool, block_id block)
+{
+    const struct kv_block *b = &pool->blocks[block];
+    if (b->state == KV_FREE || b->parent == BLOCK_NONE)
+        return true;
+    if (b->parent >= kv_pool_blocks(pool) || b->parent == block)
+        return false;
+    const struct kv_block *parent = &pool->blocks[b->parent];
+    if (kv_pool_model_of(pool, b->parent) != kv_pool_model_of(pool, block))
+        return false;
+    if (b->sealed && !parent->sealed)
+        return false;
+    if (b->state == KV_HELD || parent->state != KV_CACHED)
+        return parent->state == KV_HELD;
+    return pool->marks[block] < pool->marks[b->parent];
+}
+
+static enum llm_status sane_model(const struct kv_pool *pool, uint32_t model,
+                                  struct llm_error *error)
+{
+    struct kv_model walked = {0};
+    for (uint32_t s = 0; s < pool->slab_count; s++) {
+        if (pool->slabs[s].model != model)
+            continue;
+        uint32_t held = 0;
+        uint32_t cached = 0;
+        for (uint32_t i = 0; i < pool->models[model].slab_blocks; i++) {
+            held += pool->blocks[s * pool->slab_blocks_max + i].state == KV_HELD;
+            cached += pool->blocks[s * pool->slab_blocks_max + i].state == KV_CACHED;
+        }
+        if (held != pool->slabs[s].held_blocks || cached != pool->slabs[s].cached_blocks)
+            return llm_fail(
+                error, LLM_ERR_CORRUPT,
+                "kv pool: slab %u has %u held and %u cached blocks, counted are %u and %u", s, held,
+                cached, pool->slabs[s].held_blocks, pool->slabs[s].cached_blocks);
+        walked.slabs++;
+        walked.idle_slabs += held == 0;
+        walked.held_blocks += held;
+        walked.cached_blocks += cached;
+    }
+    const struct kv_model *m = &pool->models[model];
+    if (walked.slabs != m->slabs || walked.idle_slabs != m->idle_slabs ||
+        walked.held_blocks != m->held_blocks || walked.cached_blocks != m->cached_blocks ||
+        m->slabs * m->slab_blocks != m->free_blocks + m->held_blocks + m->cached_blocks)
+        return llm_fail(
+            error, LLM_ERR_CORRUPT,
+            "kv pool: model %u has %u slabs, %u held, %u cached blocks; counted are %u, %u, "
+            "%u (free %u)",
+            model, walked.slabs, walked.held_blocks, walked.cached_blocks, m->slabs, m->held_blocks,
+            m->cached_blocks, m->free_blocks);
+    return LLM_OK;
+}
+
+enum llm_status kv_pool_sane(const struct kv_pool *pool, struct llm_error *error)
+{
+    enum llm_status status = sane_lists(pool, error);
+    uint32_t slabs = pool->unowned_count;
+    for (uint32_t m = 0; m < pool->model_count && status == LLM_OK; m++) {
+        status = sane_model(pool, m, error);
+        slabs += pool->models[m].slabs;
+    }
+    if (status != LLM_OK)
+        return status;
+    if (slabs != pool->slab_count)
+        return llm_fail(error, LLM_ERR_CORRUPT, "kv pool: %u slabs, but %u are owned or unowned",
+                        pool->slab_count, slabs);
+    for (block_id block = 0; block < kv_pool_blocks(pool); block++) {
+        const struct kv_block *b = &pool->blocks[block];
+        if (!sane_state(pool, block))
+            return llm_fail(
+                error, LLM_ERR_CORRUPT,
+                "kv pool: block %u is not in exactly one state (state %u, %u references, "
+                "sealed %d, mark %u)",
+                block, b->state, b->references, b->sealed, pool->marks[block]);
+        if (!sane_parent(pool, block))
+            return llm_fail(
+                error, LLM_ERR_CORRUPT,
+                "kv pool: block %u (state %u) outlives its parent %u or stands behind it", block,
+                b->state, b->parent);
+    }
+    return LLM_OK;
+}

@@ -1,0 +1,101 @@
+/*
+ * request.h - one request: how many tokens it has, how many are computed, which blocks hold them.
+ *
+ * Idea     A request is two counters over one row of ids: `tokens` known (prompt, then answer) and `computed`,
+ *          the rows that lie in blocks. What it wants is the difference: many before its prompt is computed,
+ *          one while it answers. There are no phases beyond that, and a preemption is computed = 0.
+ *
+ *              ids     [ prompt . . . . . . . . . | answer . . ]        tokens = 13
+ *              rows    [ . . . . | . . . . | . . . . ]                  computed = 12, wants 1
+ *              blocks      b0        b1        b2                       position p: blocks[p / block_tokens]
+ *
+ *          Only the last block may be partly filled, so only that one is written; the others are sealed and
+ *          shared. The request holds one reference, to its last block, and through it the whole chain.
+ * Owner    core.c owns the table; each request is in one list of the scheduler, or in none when free.
+ * Threads  The engine thread.
+ * See      scheduler.h, kv_cache.h, README.md ("Life of a request").
+ */
+#ifndef LLMD_CORE_REQUEST_H
+#define LLMD_CORE_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/core/kv_cache.h"
+
+enum request_state {
+    REQUEST_FREE = 0,
+    REQUEST_QUEUED,    /* in its user's queue: never started */
+    REQUEST_PREEMPTED, /* in the list of preempted requests; holds no block */
+    REQUEST_RUNNING
+};
+
+struct request {
+    uint64_t request_id;
+    uint64_t order;   /* when it first ran; 0: not yet. The smaller, the more entitled */
+    uint32_t *ids;    /* [tokens_end] the engine's row; constant after open */
+    block_id *blocks; /* [block_count] constant after open */
+    struct prefix_root root;
+    enum request_state state;
+    enum core_finish end;       /* why it ends at tokens_end: LENGTH or CONTEXT */
+    enum core_finish cancelled; /* set while a plan is out: end it when the step is done */
+    uint32_t uid;
+    uint32_t user; /* its entry in the scheduler's users, while queued */
+    uint32_t block_tokens;
+    uint32_t prompt_tokens;
+    uint32_t tokens;         /* known: prompt + generated */
+    uint32_t tokens_end;     /* where it ends at the latest */
+    uint32_t computed;       /* rows written */
+    uint32_t computed_peak;  /* the most it ever had computed, before preemptions */
+    uint32_t cached_tokens;  /* of the prompt, found instead of computed the first time */
+    uint32_t planned_tokens; /* rows in the plan that is being made or is out */
+    uint32_t block_count;    /* ceil(computed / block_tokens), more while planned */
+    uint32_t sealed_count;   /* leading blocks that are sealed: computed / block_tokens */
+    uint32_t prev, next;     /* in its list; REQUEST_NONE at the ends */
+};
+
+static inline uint32_t request_wants(const struct request *r)
+{
+    return r->tokens - r->computed;
+}
+/* Rows that fit the blocks it has. */
+static inline uint32_t request_room(const struct request *r)
+{
+    return r->block_count * r->block_tokens;
+}
+static inline uint32_t request_blocks_for(const struct request *r, uint32_t rows)
+{
+    return rows / r->block_tokens + (rows % r->block_tokens != 0);
+}
+
+/* Skip what is already computed somewhere: extend the table by the blocks that the cache holds for the tokens
+ * that follow, but leave at least one token to compute. Returns the tokens skipped. */
+uint32_t request_match(struct request *r, struct kv_cache *cache);
+/* Note that `tokens`, just matched, are used: counted once, however often the request is preempted. */
+void request_credit(struct request *r, uint32_t tokens);
+/* One more block at the end. False: the pool has none to give. */
+bool request_grow(struct request *r, struct kv_cache *cache);
+/* The planned rows are written: count them and seal the blocks they filled. */
+void request_advance(struct request *r, struct kv_cache *cache);
+/* Append a generated id. NONE, or LENGTH or CONTEXT when it was the last. */
+enum core_finish request_append(struct request *r, uint32_t token);
+/* Give all blocks back; what is sealed stays findable. */
+void request_release(struct request *r, struct kv_cache *cache);
+
+/* "Counters, table and blocks fit together, and every sealed block holds the request's own ids." */
+enum llm_status request_sane(const struct request *r, const struct kv_cache *cache,
+                             struct llm_error *error) LLM_MUST_CHECK;
+
+/* ---- Lists of requests: intrusive, each request in at most one --------------------------------------- */
+
+struct request_list {
+    uint32_t head, tail, count;
+};
+#define REQUEST_LIST_EMPTY ((struct request_list){REQUEST_NONE, REQUEST_NONE, 0})
+
+void request_list_append(struct request_list *list, struct request *requests, uint32_t slot);
+/* Before the first with a larger `order`, looked for from the end. */
+void request_list_insert(struct request_list *list, struct request *requests, uint32_t slot);
+void request_list_remove(struct request_list *list, struct request *requests, uint32_t slot);
+
+#endif

@@ -1,0 +1,583 @@
+/*
+ * sim_core.c - the whole core under random clients, tiny pools and engines that die.
+ *
+ * How      Each seed draws a configuration, users, documents and misfortunes, and plays steps: clients admit
+ *          and cancel, steps fail, an engine is killed between any two effects and a new core goes on from the
+ *          tables. sim_model.c is the model and the tables. After every call: core_sane(), the core's counts
+ *          against the tables', and the age of the oldest request against a bound. At the end everything must
+ *          drain, and every request have got exactly what it would get alone.
+ * Run      sim_core [--seed N] [--runs K] [--steps M]; a failure names the seed that replays it.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/check.h"
+#include "tests/sim/sim_model.h"
+#include "tests/sim/sim_order.h"
+
+#define DOCUMENTS_MAX 4u
+
+struct sim {
+    /* what outlives an engine */
+    struct sim_tables tables;
+    uint32_t rows_of_ids[SIM_SLOTS_MAX * SIM_CONTEXT_MAX];
+    /* constant in one run */
+    struct core_model models[2];
+    struct core_config config;
+    struct sim_hash hash;
+    uint32_t documents[DOCUMENTS_MAX][SIM_CONTEXT_MAX];
+    uint32_t user_count;
+    uint32_t admit_chance, cancel_chance, kill_chance, fail_chance; /* per mille */
+    bool domains_shared;                                            /* all users are one domain */
+    /* the engine */
+    struct core *core;
+    void *memory;
+    size_t memory_bytes;
+    struct sim_order order;
+    /* the run */
+    struct sim_random random;
+    uint64_t seed;
+    uint64_t step;
+    uint64_t requests, tokens, kills, adopted, refused, failed, age_max;
+    struct core_counts counts; /* of earlier engines, summed */
+};
+
+static uint64_t running_seed; /* for the hook of a failed CHECK */
+
+static void say_seed(void)
+{
+    fprintf(stderr, "replay: sim_core --seed %llu\n", (unsigned long long)running_seed);
+}
+
+static void fail(const struct sim *sim, const char *format, ...) LLM_PRINTF(2, 3);
+static void fail(const struct sim *sim, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "sim_core: seed %llu, step %llu: ", (unsigned long long)sim->seed,
+            (unsigned long long)sim->step);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    say_seed();
+    exit(1);
+}
+
+/* ---- A run's configuration --------------------------------------------------------------------------- */
+
+static void draw_models(struct sim *sim)
+{
+    static const uint32_t block_tokens[] = {1, 2, 4, 8};
+    sim->config.model_count = sim_chance(&sim->random, 250) ? 2 : 1;
+    sim->config.models = sim->models;
+    for (uint32_t m = 0; m < sim->config.model_count; m++)
+        sim->models[m] = (struct core_model){
+            .identity = {sim_below(&sim->random, 1000), m},
+            .block_tokens = block_tokens[sim_below(&sim->random, 4)],
+            .slab_blocks = sim_between(&sim->random, 1, 4),
+            .context_tokens_max = sim_between(&sim->random, 4, SIM_CONTEXT_MAX),
+        };
+    sim->tables.models = sim->models;
+}
+
+static void draw_config(struct sim *sim)
+{
+    struct core_config *config = &sim->config;
+    config->slab_count = sim_between(&sim->random, 2, SIM_BLOCKS_MAX / 4 / 2);
+    config->request_slots = sim_between(&sim->random, 2, SIM_SLOTS_MAX);
+    config->queued_max = sim_between(&sim->random, 1, config->request_slots);
+    config->user_queued_max = sim_between(&sim->random, 1, config->queued_max);
+    config->ids = sim->rows_of_ids;
+    config->ids_stride_words = SIM_CONTEXT_MAX;
+    sim->tables.exact_hash = !sim_chance(&sim->random, 200);
+    sim->hash =
+        (struct sim_hash){sim_random_next(&sim->random), sim->tables.exact_hash ? UINT64_MAX : 3};
+    config->hash = (struct chain_hash){sim_chain_hash, &sim->hash};
+}
+
+/* What a new engine may choose anew: how much it does in one step. */
+static void draw_step(struct sim *sim)
+{
+    sim->config.running_max = sim_between(&sim->random, 1, 6);
+    sim->config.step_tokens = sim_between(&sim->random, sim->config.running_max, 24);
+}
+
+/* Documents begin alike, so that blocks are shared and split at all depths. */
+static void draw_documents(struct sim *sim)
+{
+    sim->tables.vocab_tokens = sim_between(&sim->random, 2, 30);
+    for (uint32_t d = 0; d < DOCUMENTS_MAX; d++) {
+        uint32_t common = sim_below(&sim->random, SIM_CONTEXT_MAX);
+        for (uint32_t i = 0; i < SIM_CONTEXT_MAX; i++)
+            sim->documents[d][i] = d > 0 && i < common
+                                       ? sim->documents[d - 1][i]
+                                       : sim_below(&sim->random, sim->tables.vocab_tokens);
+    }
+}
+
+static void open_core(struct sim *sim)
+{
+    struct llm_error error;
+    draw_step(sim);
+    if (core_bytes(&sim->config, &sim->memory_bytes, &error) != LLM_OK)
+        fail(sim, "%s", error.message);
+    sim->memory = aligned_alloc(ARENA_ALIGN_BYTES, sim->memory_bytes);
+    CHECK(sim->memory != NULL);
+    memset(sim->memory, 0, sim->memory_bytes);
+    if (core_open(&sim->config, sim->memory, sim->memory_bytes, &sim->core, &error) != LLM_OK)
+        fail(sim, "%s", error.message);
+    if (core_blocks(sim->core) > SIM_BLOCKS_MAX)
+        fail(sim, "%u blocks do not fit the tables", core_blocks(sim->core));
+}
+
+static void close_core(struct sim *sim)
+{
+    struct core_counts counts = core_counts(sim->core);
+    sim->counts.preemptions += counts.preemptions;
+    sim->counts.evictions += counts.evictions;
+    sim->counts.tokens_cached += counts.tokens_cached;
+    sim->counts.tokens_computed += counts.tokens_computed;
+    free(sim->memory);
+    sim->core = NULL;
+}
+
+static void begin(struct sim *sim, uint64_t seed)
+{
+    memset(sim, 0, sizeof *sim);
+    sim->seed = seed;
+    sim->random.state = sim_mix(seed, 0x73696d);
+    sim->tables.random.state = seed;
+    draw_models(sim);
+    draw_config(sim);
+    draw_documents(sim);
+    sim->user_count = sim_between(&sim->random, 1, SIM_USERS_MAX);
+    sim->domains_shared = sim_chance(&sim->random, 300);
+    sim->admit_chance = sim_between(&sim->random, 50, 900);
+    sim->cancel_chance = sim_chance(&sim->random, 600) ? sim_below(&sim->random, 40) : 0;
+    sim->kill_chance = sim_chance(&sim->random, 500) ? sim_below(&sim->random, 20) : 0;
+    sim->fail_chance = sim_chance(&sim->random, 300) ? sim_below(&sim->random, 20) : 0;
+    open_core(sim);
+}
+
+/* ---- After every call -------------------------------------------------------------------------------- */
+
+static void check_counts(const struct sim *sim)
+{
+    uint32_t writing = 0;
+    uint32_t sealed = 0;
+    uint32_t live = 0;
+    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+        const struct sim_block *b = &sim->tables.blocks[block];
+        writing += b->state == SIM_WRITING;
+        sealed += b->state == SIM_SEALED;
+        if (b->state != SIM_SEALED)
+            continue;
+        struct core_block_info info = core_block_info(sim->core, block);
+        if (memcmp(&info.chain, &b->info.chain, sizeof info.chain) != 0 ||
+            memcmp(info.ids, b->ids, info.tokens * sizeof *b->ids) != 0)
+            fail(sim, "block %u: the core and its table disagree", block);
+    }
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
+        live += sim->tables.requests[slot].live;
+    struct core_counts counts = core_counts(sim->core);
+    if (counts.kv.held + counts.kv.cached != writing + sealed || counts.kv.held < writing)
+        fail(sim, "%u blocks held and %u cached, but the table has %u being written and %u sealed",
+             counts.kv.held, counts.kv.cached, writing, sealed);
+    if (counts.running + counts.queued != live)
+        fail(sim, "%u requests run and %u wait, but the table has %u", counts.running,
+             counts.queued, live);
+}
+
+static void restart(struct sim *sim);
+
+/* Mirror the effects of the last call; sometimes the engine dies in the middle. True: it lives. */
+static bool mirror(struct sim *sim)
+{
+    struct llm_error error;
+    uint32_t count;
+    const struct core_effect *effects = core_effects(sim->core, &count);
+    bool kill = sim_chance(&sim->random, sim->kill_chance);
+    uint32_t end = kill ? sim_between(&sim->random, 0, count) : count;
+    for (uint32_t i = 0; i < end; i++) {
+        const char *wrong = sim_apply(&sim->tables, sim->core, &effects[i]);
+        if (!wrong)
+            wrong = sim_order_effect(&sim->order, &effects[i]);
+        if (wrong)
+            fail(sim, "effect %u of %u (kind %d, slot %u, block %u): %s", i, count, effects[i].kind,
+                 effects[i].slot, effects[i].block, wrong);
+        sim->tokens += effects[i].kind == CORE_REQUEST_TOKEN;
+    }
+    if (core_sane(sim->core, &error) != LLM_OK)
+        fail(sim, "%s", error.message);
+    if (kill)
+        restart(sim);
+    check_counts(sim);
+    return !kill;
+}
+
+/* ---- Death and recovery ------------------------------------------------------------------------------ */
+
+/* A stray write of a dying engine: the record's check would usually find it; here the core must. */
+static void damage_some(struct sim *sim)
+{
+    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+        struct sim_block *b = &sim->tables.blocks[block];
+        if (b->state != SIM_SEALED || !sim_chance(&sim->random, 20))
+            continue;
+        if (sim_chance(&sim->random, 500))
+            b->ids[sim_below(&sim->random, b->info.tokens)] ^= 1u << sim_below(&sim->random, 31);
+        else
+            b->info.chain.bytes[sim_below(&sim->random, CHAIN_BYTES)] ^= 0x10;
+    }
+}
+
+static void forget_block(struct sim *sim, block_id block)
+{
+    sim->tables.blocks[block].state = SIM_FREE;
+    sim_scramble(&sim->tables, block);
+}
+
+/* Other weights under the same name: what was computed with the old ones is void. */
+static bool replace_weights(struct sim *sim)
+{
+    bool replaced = sim_chance(&sim->random, 100);
+    if (replaced)
+        sim->models[0].identity[0]++;
+    return replaced;
+}
+
+static void adopt_blocks(struct sim *sim, bool damaged)
+{
+    for (uint32_t depth = 0; depth < SIM_CONTEXT_MAX; depth++)
+        for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+            const struct sim_block *b = &sim->tables.blocks[block];
+            if (b->state != SIM_SEALED || b->info.depth != depth)
+                continue;
+            struct llm_error error;
+            enum llm_status status = core_adopt_block(sim->core, block, &b->info, &error);
+            if (status == LLM_OK) {
+                sim->adopted++;
+                continue;
+            }
+            if (!damaged || (status != LLM_ERR_CORRUPT && status != LLM_ERR_NOT_FOUND))
+                fail(sim, "block %u was not adopted: %s", block, error.message);
+            sim->refused++;
+            forget_block(sim, block);
+        }
+}
+
+static void admit_again(struct sim *sim, uint32_t slot)
+{
+    struct sim_request *request = &sim->tables.requests[slot];
+    const struct core_model *model = &sim->models[request->request.model];
+    if (sim_end(request, model->context_tokens_max) == CORE_FINISH_STOP_ID) {
+        request->live =
+            false; /* the engine sees the stop id by itself; the core would see a length */
+        return;
+    }
+    request->cancelled = false; /* nobody remembers */
+    request->request.generated_tokens = request->published;
+    request->request.recovered = true;
+    request->admitted_step = sim->step;
+    memcpy(sim->rows_of_ids + slot * SIM_CONTEXT_MAX, request->ids,
+           (request->request.prompt_tokens + request->published) * sizeof *request->ids);
+    struct llm_error error;
+    if (core_admit(sim->core, &request->request, slot, &error) != LLM_OK)
+        fail(sim, "a recovered request was refused: %s", error.message);
+    sim_order_admitted(&sim->order, slot, request->request.uid);
+    uint32_t count;
+    const struct core_effect *effects = core_effects(sim->core, &count);
+    for (uint32_t i = 0; i < count; i++)
+        if (sim_apply(&sim->tables, sim->core, &effects[i]) ||
+            sim_order_effect(&sim->order, &effects[i]))
+            fail(sim, "a recovered request ended wrongly");
+}
+
+/* A new engine has the tables and the pool's memory, and nothing else. */
+static void restart(struct sim *sim)
+{
+    sim->kills++;
+    close_core(sim);
+    memset(sim->rows_of_ids, 0xa5, sizeof sim->rows_of_ids);
+    bool replaced = replace_weights(sim);
+    open_core(sim);
+    sim_order_reset(&sim->order);
+    bool cold = !sim->tables.exact_hash || sim_chance(&sim->random, 200);
+    bool damaged = sim_chance(&sim->random, 200);
+    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++)
+        if (sim->tables.blocks[block].state == SIM_WRITING || cold)
+            forget_block(sim, block);
+    if (damaged)
+        damage_some(sim);
+    adopt_blocks(sim, damaged || replaced);
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
+        if (sim->tables.requests[slot].live)
+            admit_again(sim, slot);
+}
+
+/* ---- Clients ----------------------------------------------------------------------------------------- */
+
+static uint32_t free_slot(const struct sim *sim)
+{
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
+        if (!sim->tables.requests[slot].live)
+            return slot;
+    return REQUEST_NONE;
+}
+
+static void draw_request(struct sim *sim, struct sim_request *request)
+{
+    uint32_t uid = SIM_UID_FIRST + sim_below(&sim->random, sim->user_count);
+    uint32_t model = sim_below(&sim->random, sim->config.model_count);
+    uint32_t context_tokens = sim->models[model].context_tokens_max;
+    uint32_t prompt_tokens = sim_between(&sim->random, 1, context_tokens - 1);
+    uint32_t from_document = sim_between(&sim->random, 0, prompt_tokens);
+    const uint32_t *document = sim->documents[sim_below(&sim->random, DOCUMENTS_MAX)];
+    *request = (struct sim_request){
+        .request = {.request_id = ++sim->requests,
+                    .uid = uid,
+                    .domain = sim->domains_shared ? 7 : uid,
+                    .model = model,
+                    .prompt_tokens = prompt_tokens,
+                    .max_tokens = sim_between(&sim->random, 1, context_tokens)},
+        .seed = sim_below(&sim->random, 4),
+        .stop_id = sim_below(&sim->random, 100), /* often none that exists */
+        .admitted_step = sim->step,
+    };
+    for (uint32_t i = 0; i < prompt_tokens; i++)
+        request->ids[i] =
+            i < from_document ? document[i] : sim_below(&sim->random, sim->tables.vocab_tokens);
+}
+
+/* Must a request of this size be refused for ever? */
+static bool too_large(const struct sim *sim, const struct core_request *request)
+{
+    const struct core_model *model = &sim->models[request->model];
+    uint32_t tokens = request->prompt_tokens + request->max_tokens;
+    if (tokens > model->context_tokens_max)
+        tokens = model->context_tokens_max;
+    uint32_t blocks = (tokens - 1 + model->block_tokens - 1) / model->block_tokens;
+    return blocks > sim->config.slab_count * model->slab_blocks;
+}
+
+static bool admit_one(struct sim *sim)
+{
+    uint32_t slot = free_slot(sim);
+    if (slot == REQUEST_NONE)
+        return true;
+    struct sim_request request;
+    draw_request(sim, &request);
+    memcpy(sim->rows_of_ids + slot * SIM_CONTEXT_MAX, request.ids, sizeof request.ids);
+    struct llm_error error;
+    enum llm_status status = core_admit(sim->core, &request.request, slot, &error);
+    if ((status == LLM_ERR_LIMIT) != too_large(sim, &request.request))
+        fail(sim, "a request of %u and %u tokens was answered with status %d",
+             request.request.prompt_tokens, request.request.max_tokens, (int)status);
+    if (status == LLM_ERR_BUSY && core_counts(sim->core).queued < sim->config.user_queued_max)
+        fail(sim, "busy with %u waiting: %s", core_counts(sim->core).queued, error.message);
+    if (status == LLM_OK) {
+        request.live = true;
+        sim->tables.requests[slot] = request;
+        sim_order_admitted(&sim->order, slot, request.request.uid);
+    }
+    return mirror(sim);
+}
+
+static bool cancel_one(struct sim *sim, uint32_t slot)
+{
+    struct sim_request *request = &sim->tables.requests[slot];
+    request->cancelled = true;
+    if (core_cancel(sim->core, slot, CORE_FINISH_CANCELLED) != request->live)
+        fail(sim, "slot %u: the core and its table disagree about a cancel", slot);
+    return mirror(sim);
+}
+
+/* A client dies with all it asked; or somebody thinks better of one request. */
+static bool cancel_some(struct sim *sim)
+{
+    uint32_t uid = SIM_UID_FIRST + sim_below(&sim->random, sim->user_count);
+    uint32_t only = sim_below(&sim->random, sim->config.request_slots);
+    bool death = sim_chance(&sim->random, 300);
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++) {
+        const struct sim_request *request = &sim->tables.requests[slot];
+        if (request->live && (death ? request->request.uid == uid : slot == only))
+            if (!cancel_one(sim, slot))
+                return false;
+    }
+    return true;
+}
+
+/* Admissions and cancels, before a plan or while it is out. False: the engine died, and the plan with it. */
+static bool clients(struct sim *sim, bool admitting)
+{
+    while (admitting && sim_chance(&sim->random, sim->admit_chance))
+        if (!admit_one(sim))
+            return false;
+    return !sim_chance(&sim->random, sim->cancel_chance) || cancel_some(sim);
+}
+
+/* ---- Steps ------------------------------------------------------------------------------------------- */
+
+/* No request waits longer than all those that may go first take one after another, a token a step. */
+static uint64_t age_bound(const struct sim *sim)
+{
+    uint64_t ahead = (uint64_t)sim->config.request_slots * (sim->user_count + 1);
+    return ahead * SIM_CONTEXT_MAX;
+}
+
+static void check_ages(struct sim *sim)
+{
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++) {
+        const struct sim_request *request = &sim->tables.requests[slot];
+        uint64_t age = request->live ? sim->step - request->admitted_step : 0;
+        if (age > age_bound(sim))
+            fail(sim, "request %llu starves: %llu steps old",
+                 (unsigned long long)request->request.request_id, (unsigned long long)age);
+        sim->age_max = age > sim->age_max ? age : sim->age_max;
+    }
+}
+
+static void compute(struct sim *sim, const struct core_plan *plan, struct core_result *results)
+{
+    if (plan->token_count > sim->config.step_tokens ||
+        plan->sequence_count > sim->config.running_max)
+        fail(sim, "a plan of %u tokens in %u sequences", plan->token_count, plan->sequence_count);
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct core_sequence *sequence = &plan->sequences[i];
+        struct sim_request *request = &sim->tables.requests[sequence->slot];
+        if (sequence->first_row != rows)
+            fail(sim, "sequence %u begins at row %u, not %u", i, sequence->first_row, rows);
+        rows += sequence->token_count;
+        results[i] = (struct core_result){.finish = CORE_FINISH_NONE};
+        if (sim_chance(&sim->random, sim->fail_chance)) {
+            results[i].finish = CORE_FINISH_FAILED; /* its rows stay unwritten */
+            request->cancelled = true;
+            sim->failed++;
+            continue;
+        }
+        const char *wrong = sim_compute(&sim->tables, plan, i, &results[i].token);
+        if (wrong)
+            fail(sim, "slot %u, positions %u..%u: %s", sequence->slot, sequence->first_position,
+                 sequence->first_position + sequence->token_count, wrong);
+        if (sequence->wants_token && results[i].token == request->stop_id)
+            results[i].finish = CORE_FINISH_STOP_ID;
+    }
+    if (rows != plan->token_count)
+        fail(sim, "%u rows in sequences, %u in the plan", rows, plan->token_count);
+}
+
+/* What was cancelled, or failed, is gone when its step is done. */
+static void check_cancelled(const struct sim *sim)
+{
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
+        if (sim->tables.requests[slot].live && sim->tables.requests[slot].cancelled)
+            fail(sim, "slot %u was cancelled and goes on", slot);
+}
+
+static void step(struct sim *sim, bool admitting)
+{
+    sim->step++;
+    check_ages(sim);
+    struct core_plan plan;
+    struct core_result results[SIM_SLOTS_MAX];
+    if (!clients(sim, admitting))
+        return;
+    bool planned = core_plan(sim->core, &plan);
+    if (!mirror(sim) || !planned)
+        return;
+    compute(sim, &plan, results);
+    if (!clients(sim, admitting && sim_chance(&sim->random, 100)))
+        return;
+    core_complete(sim->core, &plan, results);
+    if (mirror(sim))
+        check_cancelled(sim);
+}
+
+static void drain(struct sim *sim)
+{
+    sim->cancel_chance = 0;
+    sim->kill_chance = 0;
+    while (core_counts(sim->core).running + core_counts(sim->core).queued > 0)
+        step(sim, false);
+    struct core_counts counts = core_counts(sim->core);
+    if (counts.kv.held > 0)
+        fail(sim, "%u blocks are held and nobody is there", counts.kv.held);
+}
+
+static void run(struct sim *sim, uint64_t seed, uint64_t steps)
+{
+    running_seed = seed;
+    begin(sim, seed);
+    while (sim->step < steps)
+        step(sim, true);
+    drain(sim);
+    close_core(sim);
+}
+
+/* ---- The command ------------------------------------------------------------------------------------- */
+
+struct options {
+    uint64_t seed, runs, steps;
+};
+
+static bool read_options(int argc, char **argv, struct options *options)
+{
+    for (int i = 1; i < argc; i++) {
+        uint64_t *value = strcmp(argv[i], "--seed") == 0    ? &options->seed
+                          : strcmp(argv[i], "--runs") == 0  ? &options->runs
+                          : strcmp(argv[i], "--steps") == 0 ? &options->steps
+                                                            : NULL;
+        char *end;
+        if (!value || ++i == argc)
+            return false;
+        *value = strtoull(argv[i], &end, 10);
+        if (*end != '\0' || end == argv[i])
+            return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct sim sim;
+    struct options options = {.seed = 1, .runs = 1, .steps = 300};
+    const char *from_environment = getenv("LLM_TEST_SEED");
+    if (from_environment)
+        options.seed = strtoull(from_environment, NULL, 10);
+    if (!read_options(argc, argv, &options)) {
+        fprintf(stderr, "usage: sim_core [--seed N] [--runs K] [--steps M]\n");
+        return 2;
+    }
+    llm_check_set_hook(say_seed);
+    struct sim sum = {.seed = options.seed};
+    for (uint64_t i = 0; i < options.runs; i++) {
+        run(&sim, options.seed + i, options.steps);
+        sum.requests += sim.requests;
+        sum.tokens += sim.tokens;
+        sum.kills += sim.kills;
+        sum.adopted += sim.adopted;
+        sum.refused += sim.refused;
+        sum.failed += sim.failed;
+        sum.age_max = sim.age_max > sum.age_max ? sim.age_max : sum.age_max;
+        sum.counts.preemptions += sim.counts.preemptions;
+        sum.counts.evictions += sim.counts.evictions;
+        sum.counts.tokens_cached += sim.counts.tokens_cached;
+        sum.counts.tokens_computed += sim.counts.tokens_computed;
+    }
+    printf(
+        "sim_core: %llu runs from seed %llu: %llu requests, %llu tokens published, %llu rows "
+        "computed, %llu found in the cache, %llu evictions, %llu preemptions, %llu engines killed, "
+        "%llu blocks adopted, %llu damaged ones refused, %llu failed steps, oldest request %llu "
+        "steps\n",
+        (unsigned long long)options.runs, (unsigned long long)options.seed,
+        (unsigned long long)sum.requests, (unsigned long long)sum.tokens,
+        (unsigned long long)sum.counts.tokens_computed,
+        (unsigned long long)sum.counts.tokens_cached, (unsigned long long)sum.counts.evictions,
+        (unsigned long long)sum.counts.preemptions, (unsigned long long)sum.kills,
+        (unsigned long long)sum.adopted, (unsigned long long)sum.refused,
+        (unsigned long long)sum.failed, (unsigned long long)sum.age_max);
+    return 0;
+}
