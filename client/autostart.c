@@ -273,7 +273,7 @@ static enum llm_status start_daemon(const char *socket_path, uint64_t deadline_n
                           .absolute = socket_path[0] == '/'};
     snprintf(idle_s, sizeof idle_s, "%d", LLM_AUTOSTART_IDLE_S);
     snprintf(start.log_path, sizeof start.log_path, "%s.log", socket_path);
-    pid_t pid;
+    pid_t pid = -1;
     enum llm_status status = find_program(start.program, error);
     if (status == LLM_OK)
         status = spawn(&start, &pid, error);
@@ -285,7 +285,7 @@ static enum llm_status start_daemon(const char *socket_path, uint64_t deadline_n
 enum llm_status llm_autostart(const char *socket_path, uint64_t deadline_ns,
                               struct llm_error *error)
 {
-    int lock_fd;
+    int lock_fd = -1;
     enum llm_status status = make_directory(socket_path, error);
     if (status == LLM_OK)
         status = take_lock(socket_path, deadline_ns, &lock_fd, error);

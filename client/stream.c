@@ -135,7 +135,7 @@ enum llm_status llm_streams_wait_any(llm_stream *const *streams, uint32_t stream
                                      uint64_t timeout_ns, uint32_t *out_which, llm_error *error)
 {
     struct any_stream wanted = {.streams = streams, .stream_count = stream_count};
-    struct llm_connection *connection;
+    struct llm_connection *connection = NULL;
     enum llm_status status = common_connection(streams, stream_count, &connection, error);
     if (status == LLM_OK)
         status = llm_connection_own(connection, error);

@@ -49,7 +49,7 @@ struct kernel_stream {
 
 struct kernel_stream_options {
     uint32_t threads; /* 0: one per processor this process may run on; at most KERNEL_THREADS_MAX */
-    const char *isa;  /* widest instruction set: "auto" or NULL, "avx512", "avx2", "plain" */
+    const char *isa;  /* instruction set: "auto" or NULL for the widest, "avx512", "avx2", "plain" */
 };
 
 /* Weights [N, K] in the layout of one backend and instruction set (ops->matrix_layout names it). */
@@ -164,7 +164,7 @@ struct kernel_ops {
     /* out[t, n] = sum over k of x[t, k] * w[n, k], plus bias[n]; added to out[t, n] in mode ADD.
      *   out      [T, N] f32        x  [T, K] f32        bias  [N] f32 or NULL        T >= 0
      *   numerics one f32 accumulator per output, k ascending, bias after the sum, out after the bias; within
-     *            K * 2^-24 of the reference, which sums in f64
+     *            (K + 2) * 2^-24 of the reference, which sums in f64
      *   cost     T small: memory bound, the panels once; T large: 2 * T * N * K flop */
     void (*linear)(struct kernel_stream *stream, float *out, const float *x,
                    const struct kernel_matrix *w, const float *bias, int32_t T,
@@ -229,7 +229,7 @@ struct kernel_ops {
 
     /* out[t, f] = silu(x[t, f]) * x[t, F + f],  silu(a) = a / (1 + exp(-a))
      *   out      [T, F] f32        x  [T, 2 F] f32: gate, then up
-     *   numerics each element within 1e-6 relative of the reference, plus 1e-36
+     *   numerics each element within 1e-6 relative of the reference, plus 1e-36 * |up|
      *   cost     memory bound: 12 * T * F bytes        source  Shazeer 2020, arXiv:2002.05202 */
     void (*silu_mul)(struct kernel_stream *stream, float *out, const float *x, int32_t T,
                      int32_t F);

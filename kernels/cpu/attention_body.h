@@ -93,11 +93,19 @@ static void point_at_rows(const struct attention_part *part, struct attention_sc
     }
 }
 
-/* Q queries by 8 / Q keys: eight accumulators, whose lanes are summed together at the end. */
-ALWAYS_INLINE void scores_tile(const struct attention_query *queries, const float *const *keys,
-                               int32_t D, float sums[8], int Q)
+/* Floats from one head to the next in the scratch. */
+static int32_t head_stride(int32_t D)
+{
+    return (D + VEC_LANES - 1) / VEC_LANES * VEC_LANES;
+}
+
+/* Q queries by 8 / Q keys: eight accumulators, whose lanes are summed together at the end. The values of the same
+ * places, wanted next and read there a stripe at a time, are asked for on the way. */
+ALWAYS_INLINE void scores_tile(const float *queries, const float *const *keys,
+                               const float *const *values, int32_t D, float sums[8], int Q)
 {
     const int C = 8 / Q;
+    const int32_t stride = head_stride(D);
     vec acc[8];
     UNROLL
     for (int i = 0; i < 8; i++)
@@ -107,33 +115,35 @@ ALWAYS_INLINE void scores_tile(const struct attention_query *queries, const floa
         UNROLL
         for (int c = 0; c < C; c++) {
             vec key = vec_load(keys[c] + d);
+            __builtin_prefetch(values[c] + d);
             UNROLL
             for (int q = 0; q < Q; q++)
-                acc[q * C + c] = vec_fma(vec_load(queries[q].q + d), key, acc[q * C + c]);
+                acc[q * C + c] = vec_fma(vec_load(queries + q * stride + d), key, acc[q * C + c]);
         }
     }
     if (d < D)
         for (int c = 0; c < C; c++) {
             vec key = vec_load_part(keys[c] + d, D - d);
             for (int q = 0; q < Q; q++)
-                acc[q * C + c] =
-                    vec_fma(vec_load_part(queries[q].q + d, D - d), key, acc[q * C + c]);
+                acc[q * C + c] = vec_fma(vec_load(queries + q * stride + d), key, acc[q * C + c]);
         }
     vec_sum8(sums, acc);
 }
 
-/* Scores of Q queries beginning at `from`, whole tiles of keys around [begin, end). */
+/* Unscaled scores of Q queries beginning at `from`, whole tiles of keys around [begin, end). */
 ALWAYS_INLINE void scores_queries(const struct attention_part *part,
                                   struct attention_scratch *scratch, int32_t from, struct span seen,
                                   int Q)
 {
     const int C = 8 / Q;
+    const int32_t D = part->kv->D;
     for (int32_t j = seen.begin / C * C; j < seen.end; j += C) {
         float sums[8];
-        scores_tile(part->queries + from, scratch->key_rows + j, part->kv->D, sums, Q);
+        scores_tile(scratch->queries + from * head_stride(D), scratch->key_rows + j,
+                    scratch->value_rows + j, D, sums, Q);
+        UNROLL
         for (int q = 0; q < Q; q++)
-            for (int c = 0; c < C; c++)
-                scratch->scores[from + q][j + c] = sums[q * C + c] * part->scale;
+            memcpy(&scratch->scores[from + q][j], sums + q * C, (size_t)C * sizeof *sums);
     }
 }
 
@@ -149,15 +159,20 @@ static void scores_of_span(const struct attention_part *part, struct attention_s
         scores_queries(part, scratch, i, seen, 1);
 }
 
-/* Turn one query's scores into weights exp(score - largest); places it does not see become 0. */
-static void weights_of_span(float scores[SPAN], struct span seen, float *largest, float *total)
+/* Turn one query's dot products into weights exp(score - largest); places it does not see become 0. */
+static void weights_of_span(float scores[SPAN], struct span seen, float scale, float *largest,
+                            float *total)
 {
-    for (int32_t j = 0; j < SPAN; j++)
-        if (j < seen.begin || j >= seen.end)
-            scores[j] = -INFINITY;
-    vec top = vec_load(scores);
-    for (int32_t j = VEC_LANES; j < SPAN; j += VEC_LANES)
-        top = vec_max(top, vec_load(scores + j));
+    for (int32_t j = 0; j < seen.begin; j++)
+        scores[j] = -INFINITY;
+    for (int32_t j = seen.end; j < SPAN; j++)
+        scores[j] = -INFINITY;
+    vec top = vec_set(-INFINITY), factor = vec_set(scale);
+    for (int32_t j = 0; j < SPAN; j += VEC_LANES) {
+        vec score = vec_mul(vec_load(scores + j), factor);
+        vec_store(scores + j, score);
+        top = vec_max(top, score);
+    }
     *largest = vec_largest(top);
     vec sum = vec_set(0), shift = vec_set(*largest);
     for (int32_t j = 0; j < SPAN; j += VEC_LANES) {
@@ -170,7 +185,7 @@ static void weights_of_span(float scores[SPAN], struct span seen, float *largest
 
 /* Weighted values of Q queries that see the same keys, V vectors of dimensions from d on. */
 ALWAYS_INLINE void values_tile(struct attention_scratch *scratch, int32_t from, struct span seen,
-                               int32_t d, int Q, int V)
+                               int32_t d, int32_t stride, int Q, int V)
 {
     vec acc[4][2 * TILE_DIMS];
     UNROLL
@@ -195,7 +210,7 @@ ALWAYS_INLINE void values_tile(struct attention_scratch *scratch, int32_t from, 
     for (int q = 0; q < Q; q++)
         UNROLL
     for (int v = 0; v < V; v++)
-        vec_store(&scratch->span_sum[from + q][d + v * VEC_LANES], acc[q][v]);
+        vec_store(&scratch->span_sum[(from + q) * stride + d + v * VEC_LANES], acc[q][v]);
 }
 
 /* The dimensions that do not fill a vector. */
@@ -207,7 +222,7 @@ static void values_rest(struct attention_scratch *scratch, int32_t from, struct 
         for (int32_t j = seen.begin; j < seen.end; j++)
             acc = vec_fma(vec_set(scratch->scores[from + q][j]),
                           vec_load_part(scratch->value_rows[j] + d, D - d), acc);
-        vec_store_part(&scratch->span_sum[from + q][d], acc, D - d);
+        vec_store(&scratch->span_sum[(from + q) * head_stride(D) + d], acc);
     }
 }
 
@@ -217,9 +232,9 @@ ALWAYS_INLINE void values_queries(struct attention_scratch *scratch, int32_t fro
     const int V = Q == 1 ? 2 * TILE_DIMS : 2;
     int32_t d = 0;
     for (; d + V * VEC_LANES <= D; d += V * VEC_LANES)
-        values_tile(scratch, from, seen, d, Q, V);
+        values_tile(scratch, from, seen, d, head_stride(D), Q, V);
     for (; d + VEC_LANES <= D; d += VEC_LANES)
-        values_tile(scratch, from, seen, d, Q, 1);
+        values_tile(scratch, from, seen, d, head_stride(D), Q, 1);
     if (d < D)
         values_rest(scratch, from, seen, d, D, Q);
 }
@@ -257,9 +272,10 @@ static void merge_span(struct attention_scratch *scratch, int32_t i, int32_t D, 
     scratch->largest[i] = top;
     scratch->total[i] = scratch->total[i] * factor[0] + total * factor[1];
     vec old = vec_set(factor[0]), new = vec_set(factor[1]);
-    for (int32_t d = 0; d < D; d += VEC_LANES) { /* beyond D: scratch nobody reads */
-        vec sum = vec_mul(vec_load(&scratch->sum[i][d]), old);
-        vec_store(&scratch->sum[i][d], vec_fma(vec_load(&scratch->span_sum[i][d]), new, sum));
+    int32_t stride = head_stride(D);
+    for (int32_t d = i * stride; d < (i + 1) * stride; d += VEC_LANES) {
+        vec sum = vec_mul(vec_load(scratch->sum + d), old);
+        vec_store(scratch->sum + d, vec_fma(vec_load(scratch->span_sum + d), new, sum));
     }
 }
 
@@ -275,7 +291,7 @@ static void span_run(const struct attention_part *part, struct attention_scratch
     for (int32_t i = 0; i < part->query_count; i++) {
         struct span seen = span_of_query(&part->queries[i], first);
         if (seen.begin < seen.end)
-            weights_of_span(scratch->scores[i], seen, &largest[i], &total[i]);
+            weights_of_span(scratch->scores[i], seen, part->scale, &largest[i], &total[i]);
     }
     values_of_span(part, scratch, first);
     for (int32_t i = 0; i < part->query_count; i++) {
@@ -285,22 +301,40 @@ static void span_run(const struct attention_part *part, struct attention_scratch
     }
 }
 
+/* Queries into the scratch, their running sums at nothing. */
+static void queries_begin(const struct attention_part *part, struct attention_scratch *scratch)
+{
+    int32_t D = part->kv->D, stride = head_stride(D);
+    memset(scratch->sum, 0, (size_t)(part->query_count * stride) * sizeof *scratch->sum);
+    for (int32_t i = 0; i < part->query_count; i++) {
+        float *to = scratch->queries + i * stride;
+        memset(to + stride - VEC_LANES, 0, VEC_LANES * sizeof *to);
+        memcpy(to, part->queries[i].q, (size_t)D * sizeof *to);
+        scratch->largest[i] = -INFINITY;
+        scratch->total[i] = 0;
+    }
+}
+
+static void queries_end(const struct attention_part *part, const struct attention_scratch *scratch)
+{
+    int32_t D = part->kv->D, stride = head_stride(D);
+    for (int32_t i = 0; i < part->query_count; i++)
+        for (int32_t d = 0; d < D; d++)
+            part->queries[i].out[d] = scratch->sum[i * stride + d] / scratch->total[i];
+}
+
 static void attention_loops(const struct attention_part *part, struct attention_scratch *scratch)
 {
-    int32_t D = part->kv->D, begin = INT32_MAX, end = 0;
+    int32_t begin = INT32_MAX, end = 0;
     for (int32_t i = 0; i < part->query_count; i++) {
         const struct attention_query *query = &part->queries[i];
         begin = query->first < begin ? query->first : begin;
         end = query->end > end ? query->end : end;
-        scratch->largest[i] = -INFINITY;
-        scratch->total[i] = 0;
-        memset(scratch->sum[i], 0, sizeof scratch->sum[i]);
     }
+    queries_begin(part, scratch);
     for (int32_t first = begin / SPAN * SPAN; first < end; first += SPAN)
         span_run(part, scratch, first);
-    for (int32_t i = 0; i < part->query_count; i++)
-        for (int32_t d = 0; d < D; d++)
-            part->queries[i].out[d] = scratch->sum[i][d] / scratch->total[i];
+    queries_end(part, scratch);
 }
 
 #endif

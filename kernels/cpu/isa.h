@@ -54,14 +54,16 @@ struct attention_part {
     struct attention_query queries[ATTENTION_QUERIES_MAX];
 };
 
-/* One thread's workspace; rows are KERNEL_HEAD_DIM_MAX floats apart at most. */
+/* One thread's workspace. Arrays of heads are packed, D rounded up to whole vectors apart: rows a power of two
+ * apart would fall on the same few sets of the cache. */
 struct attention_scratch {
+    _Alignas(64) float queries[ATTENTION_QUERIES_MAX * KERNEL_HEAD_DIM_MAX];  /* zeros beyond D */
+    _Alignas(64) float span_sum[ATTENTION_QUERIES_MAX * KERNEL_HEAD_DIM_MAX]; /* of this span */
+    _Alignas(64) float sum[ATTENTION_QUERIES_MAX * KERNEL_HEAD_DIM_MAX];      /* of all so far */
+    _Alignas(64) float scores[ATTENTION_QUERIES_MAX][KERNEL_ATTENTION_SPAN_TOKENS];
+    float largest[ATTENTION_QUERIES_MAX], total[ATTENTION_QUERIES_MAX];
     _Alignas(64) float keys[KERNEL_ATTENTION_SPAN_TOKENS * KERNEL_HEAD_DIM_MAX]; /* widened */
     _Alignas(64) float values[KERNEL_ATTENTION_SPAN_TOKENS * KERNEL_HEAD_DIM_MAX];
-    _Alignas(64) float scores[ATTENTION_QUERIES_MAX][KERNEL_ATTENTION_SPAN_TOKENS];
-    _Alignas(64) float span_sum[ATTENTION_QUERIES_MAX][KERNEL_HEAD_DIM_MAX]; /* of this span */
-    _Alignas(64) float sum[ATTENTION_QUERIES_MAX][KERNEL_HEAD_DIM_MAX]; /* of all spans so far */
-    float largest[ATTENTION_QUERIES_MAX], total[ATTENTION_QUERIES_MAX];
     float zeros[KERNEL_HEAD_DIM_MAX]; /* stands in for rows that must not be read */
     const float *key_rows[KERNEL_ATTENTION_SPAN_TOKENS];
     const float *value_rows[KERNEL_ATTENTION_SPAN_TOKENS];

@@ -17,6 +17,7 @@
 #define TILE_ROWS   6
 #define TILE_PANELS 4
 #define BLOCK_ROWS  96                   /* rows that share a stretch of a panel */
+#define AHEAD_BYTES 1024                 /* prefetch distance where panels stream from memory */
 #define BLOCK_K     (4096 / PANEL_WIDTH) /* inputs of a stretch: 16 KiB of f32 weights */
 
 struct tile {
@@ -25,7 +26,9 @@ struct tile {
     const float *x;             /* first row, at input k_first */
     size_t x_stride;
     int32_t k_count;
-    float *sums; /* [panel][row][PANEL_WIDTH]: where accumulators come from and go to */
+    size_t ahead_bytes;      /* from the panel row in use to the first one to prefetch */
+    size_t ahead_step_bytes; /* how far that moves with each k */
+    float *sums;             /* [panel][row][PANEL_WIDTH]: where accumulators come from and go to */
     size_t sums_panel_stride;
     bool resume; /* take the accumulators from sums; else they start at zero */
 };
@@ -45,13 +48,14 @@ ALWAYS_INLINE void tile_run(const struct tile *tile, int R, int C, enum kernel_d
         acc[r][c][1] = tile->resume ? vec_load(from + VEC_LANES) : vec_set(0);
     }
     const unsigned char *panel = tile->panel;
+    const unsigned char *ahead = panel + tile->ahead_bytes;
     const float *x = tile->x;
     for (int32_t k = 0; k < tile->k_count; k++) {
         vec w[TILE_PANELS][2];
         UNROLL
         for (int c = 0; c < C; c++) {
             const unsigned char *row = panel + (size_t)c * tile->panel_bytes;
-            __builtin_prefetch(row + 1024);
+            __builtin_prefetch(ahead + (size_t)c * tile->panel_bytes);
             vec_load_panel(dtype, row, &w[c][0], &w[c][1]);
         }
         UNROLL
@@ -64,6 +68,7 @@ ALWAYS_INLINE void tile_run(const struct tile *tile, int R, int C, enum kernel_d
             }
         }
         panel += row_bytes;
+        ahead += tile->ahead_step_bytes;
         x++;
     }
     UNROLL
@@ -132,15 +137,21 @@ static void panel_finish(const struct linear_part *part, const float *sums, int3
     }
 }
 
-/* All tiles of one stretch of k: `rows` rows cut into equal heights of at most TILE_ROWS. */
+/* All tiles of one stretch of k: `rows` rows cut into equal heights of at most TILE_ROWS. A single tile fetches a
+ * little ahead of itself; of several, each fetches its part of the stretch that comes next. */
 static void stretch_run(struct tile tile, int32_t rows, int C, enum kernel_dtype dtype)
 {
     int32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    size_t row_bytes = panel_bytes(dtype, 1, VEC_LANES);
+    size_t stretch_bytes = row_bytes * (size_t)tile.k_count;
     for (int32_t i = 0; i < tiles; i++) {
         int32_t from = rows * i / tiles, height = rows * (i + 1) / tiles - from;
         struct tile one = tile;
         one.x += (size_t)from * tile.x_stride;
         one.sums += (size_t)from * PANEL_WIDTH;
+        one.ahead_bytes =
+            tiles == 1 ? AHEAD_BYTES : stretch_bytes + stretch_bytes * (size_t)i / (size_t)tiles;
+        one.ahead_step_bytes = row_bytes / (size_t)tiles;
         tile_dispatch(&one, height, C, dtype);
     }
 }
