@@ -50,8 +50,9 @@ static void unmap(struct connection *connection)
 static void start(struct engine *engine, struct connection *connection)
 {
     const struct llm_geometry *geometry = &connection->peer.geometry;
-    uint64_t head = journal_attach(engine, connection);
-    connection->replayed_position = head;
+    uint64_t head;
+    bool known = journal_attach(engine, connection, &head);
+    connection->replayed_position = known ? head : UINT64_MAX;
     llm_queue_consumer_init(&connection->queue, connection->up, connection->down, geometry, head);
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down,

@@ -36,7 +36,8 @@ struct connection {
     struct llm_publisher publisher;
     struct llm_client_waker waker;
     uint64_t seen_bell;
-    uint64_t replayed_position; /* the first after a recovery: it may have been answered already */
+    uint64_t
+        replayed_position; /* the first after a recovery: perhaps answered already; UINT64_MAX: none */
     uint32_t live_streams;
     uint32_t *stream_request; /* [stream_slots] reqtab slot + 1 of the live request; 0: none */
 };

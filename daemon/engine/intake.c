@@ -294,9 +294,23 @@ static bool range_inside(uint64_t offset, uint64_t bytes, uint64_t room)
     return offset <= room && bytes <= room - offset;
 }
 
+/* An engine may die between the first store of an answer and the position that says it was given: then the first
+ * entry after the recovery may find its stream open already, or done. */
+static bool replayed(const struct connection *connection, const struct llm_submission *submission,
+                     bool *out_done)
+{
+    if (connection->queue.head != connection->replayed_position ||
+        submission->stream_slot >= connection->peer.geometry.stream_slots)
+        return false;
+    uint64_t commit = atomic_load_explicit(
+        &connection->publisher.records[submission->stream_slot].commit, memory_order_relaxed);
+    *out_done = llm_commit_done(commit);
+    return llm_commit_epoch(commit) == submission->stream_epoch;
+}
+
 /* What no honest library could have written; the sentence goes to the keeper and into its log. */
 static enum llm_status check_entry(struct connection *connection,
-                                   const struct llm_submission *submission,
+                                   const struct llm_submission *submission, bool again,
                                    struct llm_stream_writer *out_writer, struct llm_error *error)
 {
     enum llm_status status = llm_stream_writer_init(
@@ -317,26 +331,12 @@ static enum llm_status check_entry(struct connection *connection,
                         connection->peer.geometry.arena_bytes);
     uint32_t epoch = llm_publisher_epoch(&connection->publisher, submission->stream_slot);
     if (connection->stream_request[submission->stream_slot] != 0 ||
-        submission->stream_epoch != epoch + 1)
+        submission->stream_epoch != (again ? epoch : epoch + 1))
         return llm_fail(error, LLM_ERR_INVALID,
                         "stream slot %u is submitted at epoch %u while it stands at %u%s",
                         submission->stream_slot, submission->stream_epoch, epoch,
                         connection->stream_request[submission->stream_slot] ? " and is live" : "");
     return LLM_OK;
-}
-
-/* An engine may die between a refusal's answer and the position that says it was given: then the first entry
- * after the recovery was answered already. */
-static bool answered_before(const struct connection *connection,
-                            const struct llm_submission *submission)
-{
-    if (connection->queue.head != connection->replayed_position ||
-        submission->stream_slot >= connection->peer.geometry.stream_slots ||
-        connection->stream_request[submission->stream_slot] != 0)
-        return false;
-    uint64_t commit = atomic_load_explicit(
-        &connection->publisher.records[submission->stream_slot].commit, memory_order_relaxed);
-    return llm_commit_epoch(commit) == submission->stream_epoch && llm_commit_done(commit);
 }
 
 static void advance(struct engine *engine, struct connection *connection)
@@ -359,8 +359,10 @@ static bool take_one(struct engine *engine, struct connection *connection)
                          (unsigned long long)connection->queue.head);
         return false;
     }
-    if (!answered_before(connection, &submission)) {
-        status = check_entry(connection, &submission, &writer, &error);
+    bool done = false;
+    bool again = replayed(connection, &submission, &done);
+    if (!again || !done) {
+        status = check_entry(connection, &submission, again, &writer, &error);
         if (status != LLM_OK) {
             connection_break(engine, connection, "%s", error.message);
             return false;

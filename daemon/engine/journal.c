@@ -46,7 +46,7 @@ static uint64_t head_after_admitted(const struct engine *engine, uint64_t connec
     return head;
 }
 
-uint64_t journal_attach(struct engine *engine, const struct connection *connection)
+bool journal_attach(struct engine *engine, const struct connection *connection, uint64_t *out_head)
 {
     struct llm_conntab_record *row = &engine->tables.connections[connection->peer.slot];
     if (llm_word_state(word_of(&row->word)) == LLM_CONN_ATTACHED &&
@@ -54,7 +54,8 @@ uint64_t journal_attach(struct engine *engine, const struct connection *connecti
         uint64_t head = atomic_load_explicit(&row->queue_head, memory_order_relaxed);
         head = head_after_admitted(engine, connection->peer.id, head);
         atomic_store_explicit(&row->queue_head, head, memory_order_release);
-        return head;
+        *out_head = head;
+        return true;
     }
     change_state(&row->word, LLM_CONN_FREE);
     row->connection_id = connection->peer.id;
@@ -62,7 +63,8 @@ uint64_t journal_attach(struct engine *engine, const struct connection *connecti
     CRASH_POINT(conn_fields);
     begin(&row->word, LLM_CONN_ATTACHED);
     CRASH_POINT(conn_attached);
-    return 0;
+    *out_head = 0;
+    return false;
 }
 
 void journal_detach(struct engine *engine, uint32_t connection_slot)

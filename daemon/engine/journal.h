@@ -17,6 +17,7 @@
 #ifndef LLMD_ENGINE_JOURNAL_H
 #define LLMD_ENGINE_JOURNAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "daemon/core/core.h"
@@ -25,8 +26,8 @@
 struct connection;
 struct engine;
 
-/* The connection's row; returns the queue position to go on at: 0 for one that no engine knew. */
-uint64_t journal_attach(struct engine *engine, const struct connection *connection);
+/* The connection's row. True when an earlier engine knew it: `out_head` is where its queue goes on (else 0). */
+bool journal_attach(struct engine *engine, const struct connection *connection, uint64_t *out_head);
 void journal_detach(struct engine *engine, uint32_t connection_slot);
 /* Every position below `queue_head` was admitted or answered. */
 void journal_taken(struct engine *engine, const struct connection *connection, uint64_t queue_head);

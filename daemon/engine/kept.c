@@ -30,8 +30,8 @@ static enum llm_status map(const struct kept_memory *memory, void **out_address,
     /* A public one is sealed against writing: before Linux 6.7 it can then only be mapped privately. */
     bool published = (memory->flags & CHANNEL_MEMORY_PUBLIC) != 0;
     int protection = published ? PROT_READ : PROT_READ | PROT_WRITE;
-    void *address = mmap(NULL, memory->bytes, protection, published ? MAP_PRIVATE : MAP_SHARED,
-                         memory->fd, 0);
+    void *address =
+        mmap(NULL, memory->bytes, protection, published ? MAP_PRIVATE : MAP_SHARED, memory->fd, 0);
     if (address == MAP_FAILED)
         return llm_fail_errno(error, LLM_ERR_MEMORY, errno,
                               "cannot map memory \"%s\" of %llu bytes", memory->name,

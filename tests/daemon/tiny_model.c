@@ -47,6 +47,7 @@ static double random_near_normal(uint64_t *state)
 static void add_tensor(struct tiny_model *tiny, uint64_t *state, int rows, int columns, double mean,
                        double spread, const char *name)
 {
+    must(tiny->tensor_count < TINY_TENSORS_MAX ? tiny : NULL);
     struct tiny_tensor *t = &tiny->tensors[tiny->tensor_count++];
     *t = (struct tiny_tensor){.rows = rows, .columns = columns};
     snprintf(t->name, sizeof t->name, "%s", name);

@@ -19,7 +19,7 @@ struct tiny_shape {
     bool shuffled;     /* tensors in another order in the file */
 };
 
-#define TINY_TENSORS_MAX 64
+#define TINY_TENSORS_MAX 96 /* 9 per layer and 3 */
 
 struct tiny_tensor {
     char name[64];
