@@ -53,6 +53,8 @@ enum llm_status llm_slot_table_open(struct llm_slot_table *table, struct llm_con
 
 void llm_slot_table_close(struct llm_slot_table *table, bool inherited)
 {
+    for (uint32_t slot = 0; table->streams && slot < table->geometry.stream_slots; slot++)
+        llm_attachment_drop(table->streams[slot].attachment); /* of streams that nobody closed */
     free(table->streams);
     free(table->free_slots);
     free(table->ranges);
@@ -64,7 +66,9 @@ void llm_slot_table_close(struct llm_slot_table *table, bool inherited)
 
 static void drop_body_if_taken(struct llm_slot_table *table, struct llm_stream *stream)
 {
-    if (stream->body_held && llm_queue_taken(table->queue, stream->position)) {
+    /* Pairs with the release in llm_connection_submit(): the body's writer is done with it. */
+    uint64_t position = atomic_load_explicit(&stream->position, memory_order_acquire);
+    if (stream->body_held && llm_queue_taken(table->queue, position)) {
         llm_range_set_drop(&table->arena, stream->body_offset, stream->body_bytes);
         stream->body_held = false;
     }
@@ -141,7 +145,7 @@ static enum llm_status try_take(struct llm_slot_table *table, const struct llm_s
     stream->log_words = needs->log_words;
     stream->body_offset = body_offset;
     stream->body_bytes = needs->body_bytes;
-    stream->position = UINT64_MAX; /* not taken in as long as it is not submitted */
+    atomic_store_explicit(&stream->position, UINT64_MAX, memory_order_relaxed);
     llm_stream_reader_init(&stream->reader, table->down, &table->geometry, stream->slot,
                            stream->reader.epoch + 1, log_offset, needs->log_words, needs->logprobs);
     *out_stream = stream;

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 
+#include "client/attachment.h"
 #include "client/llm.h"
 #include "client/range_set.h"
 #include "shm/queue.h"
@@ -33,12 +34,14 @@ struct llm_stream {
     /* the table's lock */
     enum llm_slot_state state;
     bool body_held;
+    /* written by the submitting thread, read by whoever looks for room */
+    _Atomic uint64_t position; /* in the submission queue; UINT64_MAX until it is submitted */
     /* the thread that holds the stream */
     uint32_t log_offset, log_words;
     uint32_t body_offset, body_bytes;
-    uint64_t position; /* in the submission queue */
     uint64_t submitted_ns;
     struct llm_stream_reader reader;
+    struct llm_attachment *attachment; /* attachment.h; NULL: none */
 };
 
 struct llm_slot_table {

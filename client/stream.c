@@ -135,7 +135,7 @@ enum llm_status llm_streams_wait_any(llm_stream *const *streams, uint32_t stream
                                      uint64_t timeout_ns, uint32_t *out_which, llm_error *error)
 {
     struct any_stream wanted = {.streams = streams, .stream_count = stream_count};
-    struct llm_connection *connection;
+    struct llm_connection *connection = NULL;
     enum llm_status status = common_connection(streams, stream_count, &connection, error);
     if (status == LLM_OK)
         status = llm_connection_own(connection, error);
@@ -221,5 +221,7 @@ void llm_stream_close(llm_stream *stream)
     struct llm_stream_look look;
     if (look_at(stream, &look, NULL) != LLM_OK || !look.done)
         cancel(stream);
+    llm_attachment_drop(stream->attachment);
+    stream->attachment = NULL;
     llm_slot_table_drop(&stream->connection->slots, stream);
 }

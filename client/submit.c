@@ -140,7 +140,8 @@ enum llm_status llm_connection_submit(struct llm_connection *connection, struct 
     atomic_store_explicit(&connection->cancel_words[stream->slot], stream->reader.epoch - 1,
                           memory_order_relaxed);
     stream->submitted_ns = llm_now_ns();
-    enum llm_status status = llm_queue_push(&connection->queue, &submission, &stream->position);
+    uint64_t position;
+    enum llm_status status = llm_queue_push(&connection->queue, &submission, &position);
     if (status != LLM_OK) {
         llm_slot_table_untake(&connection->slots, stream);
         return status == LLM_ERR_BUSY
@@ -149,6 +150,8 @@ enum llm_status llm_connection_submit(struct llm_connection *connection, struct 
                    : llm_fail(error, status,
                               "the daemon broke the protocol: it took in more than was submitted");
     }
+    /* Pairs with the acquire in drop_body_if_taken(). */
+    atomic_store_explicit(&stream->position, position, memory_order_release);
     llm_engine_ring(connection->down, connection->to_engine_fd);
     return LLM_OK;
 }

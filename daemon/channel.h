@@ -44,7 +44,8 @@ enum channel_kind {
     CHANNEL_DROP,    /* forget a memory */
     CHANNEL_DETACHED, /* answer to DETACH: nothing of that connection is mapped any more */
     CHANNEL_BAD_CLIENT, /* connection.id broke the protocol: text; the keeper closes it and says DETACH */
-    CHANNEL_READY       /* the engine serves: generation */
+    CHANNEL_READY, /* the engine serves: generation */
+    CHANNEL_FAILED /* the engine cannot start and exits: text; it is not tried again */
 };
 
 enum channel_memory_flags {

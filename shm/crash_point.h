@@ -28,7 +28,25 @@
     X(stream_done)   /* engine: done, without a hint */                             \
     X(event_entry)   /* engine: a hint that event_tail does not cover yet */        \
     X(event_tail)    /* engine: the hint, event_word not moved */                   \
-    X(event_word)    /* engine: everything but the wake-up */
+    X(event_word)    /* engine: everything but the wake-up */                       \
+    X(conn_fields)   /* engine: a connection's row, not yet valid */                \
+    X(conn_attached) /* engine: the row is valid */                                 \
+    X(conn_free)     /* engine: the row is free, the keeper not told */             \
+    X(conn_answered) /* engine: admitted or answered, its position not taken */     \
+    X(conn_head)     /* engine: the position is taken in conntab, not in down */    \
+    X(req_record)    /* engine: a request's record and prompt, not yet LIVE */      \
+    X(req_live)      /* engine: LIVE, its stream not opened */                      \
+    X(req_try)       /* engine: a recovered request's attempt is counted */         \
+    X(req_token)     /* engine: a generated id in reqtok that does not count yet */ \
+    X(req_published) /* engine: it counts, the log does not have it */              \
+    X(req_end)       /* engine: status and sentence, not yet ANSWERED */            \
+    X(req_answered)  /* engine: ANSWERED, the stream not done */                    \
+    X(req_free)      /* engine: the record is free */                               \
+    X(block_taken)   /* engine: WRITING, no row written */                          \
+    X(block_ids)     /* engine: a full block's ids, its header old */               \
+    X(block_header)  /* engine: the header too, not yet SEALED */                   \
+    X(block_sealed)  /* engine: SEALED */                                           \
+    X(block_freed)   /* engine: FREE */
 
 enum llm_crash_point {
 #define LLM_CRASH_POINT_ENUM(name) LLM_CRASH_##name,

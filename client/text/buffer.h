@@ -21,6 +21,8 @@ struct llm_buffer {
 /* False when there is no memory; the buffer is then as before. */
 static inline bool llm_buffer_append(struct llm_buffer *buffer, const void *bytes, size_t count)
 {
+    if (count == 0)
+        return true;
     if (count > buffer->capacity - buffer->count) {
         size_t capacity = buffer->count + count + buffer->capacity / 2 + 64;
         uint8_t *moved = realloc(buffer->bytes, capacity);

@@ -23,7 +23,7 @@ struct output {
     size_t count;
 };
 
-static void put(struct output *out, const void *bytes, size_t count)
+static void put(struct output *out, const void *bytes, size_t count) /* there is room */
 {
     memcpy(out->bytes + out->count, bytes, count);
     out->count += count;
@@ -114,34 +114,35 @@ size_t llm_decode_end(llm_decoder *decoder, char out_text[LLM_DECODE_CAPACITY_MI
     return bytes;
 }
 
+/* Count `bytes`, and keep them while there is room. */
+static void keep(struct output *out, const char *bytes, size_t count)
+{
+    if (count > 0 && count <= out->capacity && out->count <= out->capacity - count)
+        memcpy(out->bytes + out->count, bytes, count);
+    out->count += count;
+}
+
 enum llm_status llm_decode_whole(const llm_vocab *vocab, const uint32_t *tokens, size_t token_count,
                                  uint32_t flags, char *out_text, size_t capacity_bytes,
                                  size_t *out_bytes, llm_error *error)
 {
     llm_decoder decoder;
     llm_decoder_init(&decoder, vocab, flags);
-    size_t room = out_text ? capacity_bytes : 0;
-    size_t done = 0, total = 0;
-    while (done < token_count) {
-        char piece[1024];
+    struct output out = {.bytes = out_text, .capacity = out_text ? capacity_bytes : 0};
+    char piece[1024];
+    for (size_t done = 0; done < token_count;) {
         size_t used, bytes;
         enum llm_status status = llm_decode(&decoder, tokens + done, token_count - done, piece,
                                             sizeof piece, &used, &bytes, error);
         if (status != LLM_OK)
             return status;
-        if (total + bytes <= room)
-            memcpy(out_text + total, piece, bytes);
-        total += bytes;
+        keep(&out, piece, bytes);
         done += used;
     }
-    char tail[LLM_DECODE_CAPACITY_MIN];
-    size_t bytes = llm_decode_end(&decoder, tail);
-    if (total + bytes <= room)
-        memcpy(out_text + total, tail, bytes);
-    total += bytes;
-    if (out_text && total > capacity_bytes)
-        return llm_fail(error, LLM_ERR_LIMIT, "the text has %zu bytes, the buffer holds %zu", total,
-                        capacity_bytes);
-    *out_bytes = total;
+    keep(&out, piece, llm_decode_end(&decoder, piece));
+    if (out_text && out.count > capacity_bytes)
+        return llm_fail(error, LLM_ERR_LIMIT, "the text has %zu bytes, the buffer holds %zu",
+                        out.count, capacity_bytes);
+    *out_bytes = out.count;
     return LLM_OK;
 }

@@ -7,7 +7,9 @@
 #include "daemon/core/scheduler.h"
 #include "shm/check.h"
 
-#define CORE_BLOCKS_MAX (UINT32_C(1) << 28)
+#define CORE_BLOCKS_MAX      (UINT32_C(1) << 28)
+#define CORE_SLOTS_MAX       (UINT32_C(1) << 20)
+#define CORE_STEP_TOKENS_MAX (UINT32_C(1) << 20)
 
 struct core {
     struct arena arena; /* frozen after open */
@@ -30,18 +32,25 @@ struct core {
 
 /* ---- Open: validate, measure, carve ------------------------------------------------------------------ */
 
-static enum llm_status in_range(const char *name, uint64_t value, uint64_t low, uint64_t high,
-                                struct llm_error *error)
+struct range { /* a value of the configuration and what it may be */
+    const char *name;
+    uint64_t value, low, high;
+};
+
+static enum llm_status check_ranges(const struct range *ranges, size_t count,
+                                    struct llm_error *error)
 {
-    if (value >= low && value <= high)
-        return LLM_OK;
-    return llm_fail(error, LLM_ERR_INVALID, "core: %s is %llu; it must be %llu..%llu", name,
-                    (unsigned long long)value, (unsigned long long)low, (unsigned long long)high);
+    for (const struct range *r = ranges; r < ranges + count; r++)
+        if (r->value < r->low || r->value > r->high)
+            return llm_fail(error, LLM_ERR_INVALID, "core: %s is %llu; it must be %llu..%llu",
+                            r->name, (unsigned long long)r->value, (unsigned long long)r->low,
+                            (unsigned long long)r->high);
+    return LLM_OK;
 }
 
 static uint32_t slab_blocks_max(const struct core_config *config)
 {
-    uint32_t most = 0;
+    uint32_t most = 1;
     for (uint32_t m = 0; m < config->model_count; m++)
         if (config->models[m].slab_blocks > most)
             most = config->models[m].slab_blocks;
@@ -50,16 +59,16 @@ static uint32_t slab_blocks_max(const struct core_config *config)
 
 static enum llm_status check_models(const struct core_config *config, struct llm_error *error)
 {
-    enum llm_status status =
-        in_range("model_count", config->model_count, 1, CORE_MODELS_MAX, error);
-    for (uint32_t m = 0; m < config->model_count && status == LLM_OK; m++) {
+    const struct range count = {"model_count", config->model_count, 1, CORE_MODELS_MAX};
+    enum llm_status status = check_ranges(&count, 1, error);
+    for (uint32_t m = 0; status == LLM_OK && m < config->model_count; m++) {
         const struct core_model *model = &config->models[m];
-        status = in_range("block_tokens", model->block_tokens, 1, CORE_BLOCK_TOKENS_MAX, error);
-        if (status == LLM_OK)
-            status = in_range("slab_blocks", model->slab_blocks, 1, CORE_BLOCKS_MAX, error);
-        if (status == LLM_OK)
-            status = in_range("context_tokens_max", model->context_tokens_max, 2,
-                              config->ids_stride_words, error);
+        const struct range ranges[] = {
+            {"block_tokens", model->block_tokens, 1, CORE_BLOCK_TOKENS_MAX},
+            {"slab_blocks", model->slab_blocks, 1, CORE_BLOCKS_MAX},
+            {"context_tokens_max", model->context_tokens_max, 2, config->ids_stride_words},
+        };
+        status = check_ranges(ranges, sizeof ranges / sizeof ranges[0], error);
     }
     return status;
 }
@@ -67,20 +76,17 @@ static enum llm_status check_models(const struct core_config *config, struct llm
 static enum llm_status check_config(const struct core_config *config, struct llm_error *error)
 {
     enum llm_status status = check_models(config, error);
-    if (status == LLM_OK)
-        status = in_range("slab_count", config->slab_count, 1,
-                          CORE_BLOCKS_MAX / slab_blocks_max(config), error);
-    if (status == LLM_OK)
-        status = in_range("request_slots", config->request_slots, 1, 1u << 20, error);
-    if (status == LLM_OK)
-        status = in_range("step_tokens", config->step_tokens, 1, 1u << 20, error);
-    if (status == LLM_OK)
-        status = in_range("running_max", config->running_max, 1, config->step_tokens, error);
-    if (status == LLM_OK)
-        status = in_range("queued_max", config->queued_max, 1, config->request_slots, error);
-    if (status == LLM_OK)
-        status = in_range("user_queued_max", config->user_queued_max, 1, config->queued_max, error);
-    return status;
+    if (status != LLM_OK)
+        return status;
+    const struct range ranges[] = {
+        {"slab_count", config->slab_count, 1, CORE_BLOCKS_MAX / slab_blocks_max(config)},
+        {"request_slots", config->request_slots, 1, CORE_SLOTS_MAX},
+        {"step_tokens", config->step_tokens, 1, CORE_STEP_TOKENS_MAX},
+        {"running_max", config->running_max, 1, config->step_tokens},
+        {"queued_max", config->queued_max, 1, config->request_slots},
+        {"user_queued_max", config->user_queued_max, 1, config->queued_max},
+    };
+    return check_ranges(ranges, sizeof ranges / sizeof ranges[0], error);
 }
 
 /* The most effects of one call. core_plan: every block taken gets at least one planned row, of which there are
@@ -263,8 +269,8 @@ static enum llm_status admit(struct core *core, const struct core_request *reque
     struct request *r = request_at(core, slot);
     request_fill(r, request, &core->models[request->model],
                  root_for(core, request->model, request->domain));
-    uint32_t blocks =
-        request_blocks_for(r, r->tokens_end - 1); /* the last token is never fed back */
+    /* The last token is never fed back: it needs no row. */
+    uint32_t blocks = request_blocks_for(r, r->tokens_end - 1);
     uint32_t capacity = kv_pool_capacity(&core->cache.pool, request->model);
     if (blocks > capacity)
         return llm_fail(
@@ -338,26 +344,32 @@ static bool nobody_waits(const struct scheduler *s)
     return s->running.count == 0 && s->preempted.count == 0 && s->queued_count == 0;
 }
 
+/* Write down what the scheduler decided, eldest first. */
+static struct core_plan plan_write(struct core *core)
+{
+    struct core_plan plan = {.step = ++core->steps,
+                             .sequences = core->sequences,
+                             .ids = core->plan_ids,
+                             .positions = core->plan_positions};
+    const struct request_list *running = &core->scheduler.running;
+    for (uint32_t slot = running->head; slot != REQUEST_NONE; slot = core->requests[slot].next)
+        if (core->requests[slot].planned_tokens > 0)
+            plan_sequence(core, &plan, slot);
+    return plan;
+}
+
 bool core_plan(struct core *core, struct core_plan *out_plan)
 {
     CHECK(!core->plan_out);
     effects_begin(core);
     uint32_t planned_tokens = scheduler_plan(&core->scheduler);
-    if (planned_tokens > 0) {
-        struct core_plan plan = {.step = ++core->steps,
-                                 .sequences = core->sequences,
-                                 .ids = core->plan_ids,
-                                 .positions = core->plan_positions};
-        const struct request_list *running = &core->scheduler.running;
-        for (uint32_t slot = running->head; slot != REQUEST_NONE; slot = core->requests[slot].next)
-            if (core->requests[slot].planned_tokens > 0)
-                plan_sequence(core, &plan, slot);
-        CHECK(plan.token_count == planned_tokens);
-        core->plan_out = true;
-        *out_plan = plan;
+    core->plan_out = planned_tokens > 0;
+    if (core->plan_out) {
+        *out_plan = plan_write(core);
+        CHECK(out_plan->token_count == planned_tokens);
+    } else {
+        CHECK(nobody_waits(&core->scheduler)); /* the eldest always moves; an idle core can start */
     }
-    /* The eldest always moves, and an empty engine can always start somebody. */
-    CHECK(planned_tokens > 0 || nobody_waits(&core->scheduler));
     effects_end(core);
     return planned_tokens > 0;
 }

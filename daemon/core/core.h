@@ -55,12 +55,12 @@ struct core_config {
     uint32_t model_count;            /* 1..CORE_MODELS_MAX */
     uint32_t slab_count;             /* 1.. */
     uint32_t request_slots;          /* 1.. requests known at once, running or waiting */
-    uint32_t running_max;            /* 1.. sequences in one step */
-    uint32_t step_tokens; /* running_max.. rows in one step, so that every answer moves each step */
-    uint32_t queued_max;  /* 1.. waiting requests; the next one is refused with BUSY */
-    uint32_t user_queued_max; /* 1..queued_max of those by one user */
-    uint32_t *ids;            /* request in slot s: ids[s * ids_stride_words + position] */
-    size_t ids_stride_words;  /* at least the largest context_tokens_max */
+    uint32_t running_max;            /* 1..step_tokens sequences in one step */
+    uint32_t step_tokens;            /* rows in one step; enough for every answer to move */
+    uint32_t queued_max;             /* 1..request_slots waiting; the next one is BUSY */
+    uint32_t user_queued_max;        /* 1..queued_max of those by one user */
+    uint32_t *ids;                   /* of slot s: ids[s * ids_stride_words + position] */
+    size_t ids_stride_words;         /* at least the largest context_tokens_max */
     struct chain_hash hash;
 };
 
@@ -152,6 +152,10 @@ const struct core_effect *core_effects(struct core *core, uint32_t *out_count);
 
 /* ---- After an engine's death ------------------------------------------------------------------------ */
 
+/* A new core goes on from the tables: core_open(); core_adopt_block() for every sealed block; core_admit() for
+ * every live request in the order of the old admissions, with `recovered` and what was published. A request
+ * whose last published token was its stop is the caller's to end: the core knows lengths, not stops. */
+
 /* What kvhdr and kvtok say about a sealed block; what SEALED gives and core_adopt_block() takes. */
 struct core_block_info {
     struct chain chain;
@@ -196,7 +200,7 @@ struct core_request_info {
     uint32_t prompt_tokens;
     uint32_t generated_tokens;
     uint32_t computed_tokens; /* rows in blocks right now */
-    uint32_t cached_tokens;   /* prompt tokens that another request's blocks supplied */
+    uint32_t cached_tokens;   /* prompt tokens found in the cache; may grow until the first TOKEN */
     uint32_t blocks;          /* in its table, shared ones included */
 };
 struct core_request_info core_request_info(const struct core *core, uint32_t slot);

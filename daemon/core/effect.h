@@ -26,8 +26,8 @@ enum core_effect_kind {
     CORE_BLOCK_FREED,       /* block: nobody needs it, its content counts for nothing */
     CORE_REQUEST_STARTED,   /* slot: waits no longer; also after a preemption */
     CORE_REQUEST_PREEMPTED, /* slot: waits again; what it published stays published */
-    CORE_REQUEST_TOKEN, /* slot, value: this id was appended to the request's row of ids; publish it */
-    CORE_REQUEST_FINISHED /* slot, value: enum core_finish; the slot is free again */
+    CORE_REQUEST_TOKEN,     /* slot, value: this id was appended to the row of ids; publish it */
+    CORE_REQUEST_FINISHED   /* slot, value: enum core_finish; the slot is free again */
 };
 
 /* Why a request ended; the numbers of enum llm_finish in shm/layout.h. */

@@ -71,12 +71,11 @@ struct kv_model {
 };
 
 struct kv_pool {
-    struct kv_block
-        *blocks;           /* [slab_count * slab_blocks_max]; block = slab * slab_blocks_max + i */
-    struct kv_slab *slabs; /* [slab_count] */
-    uint32_t *unowned;     /* [slab_count] a stack of slabs that belong to nobody */
-    uint32_t *marks;       /* [blocks] scratch of kv_pool_sane() */
-    struct kv_list cached; /* all models; oldest first */
+    struct kv_block *blocks; /* [slab_count * slab_blocks_max], slab by slab */
+    struct kv_slab *slabs;   /* [slab_count] */
+    uint32_t *unowned;       /* [slab_count] a stack of slabs that belong to nobody */
+    uint32_t *marks;         /* [blocks] scratch of kv_pool_sane() */
+    struct kv_list cached;   /* all models; oldest first */
     struct kv_model models[KV_MODELS_MAX];
     struct effect_list *effects;
     uint32_t unowned_count;

@@ -11,7 +11,7 @@
  *          eldest always moves, each request becomes the eldest at last, and nobody starves.
  * Owner    core.c.
  * Threads  The engine thread.
- * See      request.h, README.md (rules 7 to 9), tests/daemon/test_scheduler.c.
+ * See      request.h, README.md (rules 7 to 10), tests/daemon/test_scheduler.c.
  */
 #ifndef LLMD_CORE_SCHEDULER_H
 #define LLMD_CORE_SCHEDULER_H

@@ -13,7 +13,7 @@
  * Threads  One thread calls model_forward(); the backend may use helpers inside.
  * Trust    Files are hostile and end in a sentence. A batch comes from our own engine: what it promises
  *          below is CHECKed.
- * See      daemon/model/README.md (life of a forward pass), `llmctl model plan`.
+ * See      daemon/model/README.md (life of a forward pass), tests/daemon/test_model.c.
  */
 #ifndef LLM_DAEMON_MODEL_MODEL_H
 #define LLM_DAEMON_MODEL_MODEL_H
@@ -80,7 +80,7 @@ void model_close(struct model *model);
 
 const struct model_facts *model_facts(const struct model *model);
 
-/* Print the plan, one kernel call per line with its shapes (`llmctl model plan`). */
+/* Print the plan, one kernel call per line with its shapes. */
 void model_print_plan(const struct model *model, FILE *out);
 
 /*

@@ -15,7 +15,7 @@
  *          token whose logits are wanted (L): most of a prompt's rows end where their keys and values do.
  * Owner    The plan owns its lists; slot and weight memory is given to plan_run() by the model.
  * Threads  Constant once built.
- * See      daemon/model/llama.c (the calls of Llama), `llmctl model plan`, daemon/model/README.md.
+ * See      daemon/model/llama.c (the calls of Llama), model_print_plan(), daemon/model/README.md.
  */
 #ifndef LLM_DAEMON_MODEL_PLAN_H
 #define LLM_DAEMON_MODEL_PLAN_H

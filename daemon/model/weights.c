@@ -104,7 +104,7 @@ static enum llm_status find_parts(const struct weights_source *source,
                                   struct llm_error *error)
 {
     for (int32_t i = 0; i < weight->part_count; i++) {
-        enum kernel_dtype dtype;
+        enum kernel_dtype dtype = KERNEL_F32;
         enum llm_status status = find_part(source, weight, &weight->parts[i], &dtype, error);
         if (status != LLM_OK)
             return status;
@@ -292,7 +292,7 @@ static enum llm_status pack_part(struct packing *p, int32_t weight_slot, int32_t
     const struct plan_weight *weight = &p->source->plan->weights[weight_slot];
     const struct plan_part *part = &weight->parts[part_slot];
     const struct safetensors_tensor *tensor = safetensors_find(p->source->tensors, part->tensor);
-    enum kernel_dtype dtype;
+    enum kernel_dtype dtype = KERNEL_F32;
     CHECK(dtype_of(tensor, &dtype));
     size_t row_bytes = (size_t)weight->K * kernel_dtype_bytes(dtype);
     int32_t chunk_rows = (int32_t)(p->staging_bytes / row_bytes);

@@ -12,8 +12,6 @@
 #define MASS_ONE       0x1p36 /* mass of the most likely token; 2^24 tokens of it fit in 61 bits */
 #define DIGIT_COUNT    3
 #define DIGIT_VALUES   2048 /* of the widest digit, 11 bits */
-/* No draw is larger: -log(-log(u)) for the largest u, 1 - 2^-33, is 22.874. */
-#define GUMBEL_MAX 22.9
 
 /* A token that is still in play. z = (logit - largest logit) / temperature, so z <= 0 and the most likely
  * token has z = 0. A float's bits without the sign order the z <= 0 by distance from 0, which makes them
@@ -42,6 +40,8 @@ enum llm_status sampler_open(struct sampler *sampler, uint32_t vocab_size, struc
         return llm_fail(error, LLM_ERR_MEMORY,
                         "no memory to sample from a vocabulary of %" PRIu32 " tokens", vocab_size);
     }
+    for (int i = 0; i <= SAMPLER_GUMBEL_MAX; i++)
+        sampler->reach[i] = exp(-(double)i) * (1 + 1e-9); /* more than any rounding */
     return LLM_OK;
 }
 
@@ -154,41 +154,57 @@ static uint32_t keep_top_p(struct sampler *sampler, uint32_t count, float p)
     return keep_ranks_to(sampler, count, rank_reaching(sampler, count, target, true));
 }
 
-/* Keep a token whose probability is at least p times that of the most likely one. */
+/* Keep a token whose probability is at least p times that of the most likely one: exp(z) >= p. */
 static uint32_t keep_min_p(struct sampler *sampler, uint32_t count, float p)
 {
     if (p <= 0)
         return count;
+    double least = log((double)p);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (exp((double)sampler->candidates[i].z) >= (double)p)
+        if ((double)sampler->candidates[i].z >= least)
             sampler->candidates[kept++] = sampler->candidates[i];
     return kept;
 }
 
 /* ---- the draw ---- */
 
-/* A standard Gumbel variate, a function of its arguments alone. */
-static double gumbel(const struct sampling *sampling, uint32_t position, int32_t token_id)
+/* Uniform in (0, 1), never an end; a function of its arguments alone. */
+static double uniform(const struct sampling *sampling, uint32_t position, int32_t token_id)
 {
     philox4x32_key_t key = {{(uint32_t)sampling->seed, (uint32_t)(sampling->seed >> 32)}};
     philox4x32_ctr_t counter = {{(uint32_t)token_id, position, sampling->branch, 0}};
-    double u = (philox4x32(counter, key).v[0] + 0.5) * 0x1p-32; /* (0, 1), never an end */
+    return (philox4x32(counter, key).v[0] + 0.5) * 0x1p-32;
+}
+
+static double gumbel(double u)
+{
     return -log(-log(u));
 }
 
-/* The token with the largest z + gumbel; lowest id on ties. A token that could not win with the largest draw
- * is not drawn for, which is most of a large vocabulary and changes no result. */
+/* Whether gumbel(u) may be `needed` or more, without a logarithm: that is u >= exp(-exp(-needed)), which
+ * is at least 1 - exp(-needed), so 1 - u must not be above exp(-floor(needed)). Never wrong when it says no. */
+static bool may_reach(const struct sampler *sampler, double u, double needed)
+{
+    return needed < 1 || 1 - u <= sampler->reach[(int)needed];
+}
+
+/* The token with the largest z + gumbel; lowest id on ties. Most of a large vocabulary is seen to lose
+ * before its draw is worked out, some before it is made; that changes no result. */
 static int32_t draw(const struct sampler *sampler, uint32_t count, const struct sampling *sampling,
                     uint32_t position, int32_t first_token)
 {
     int32_t best = first_token;
-    double best_score = gumbel(sampling, position, first_token);
+    double best_score = gumbel(uniform(sampling, position, first_token));
     for (uint32_t i = 0; i < count; i++) {
         const struct sampler_candidate *c = &sampler->candidates[i];
-        if ((double)c->z + GUMBEL_MAX < best_score)
+        double needed = best_score - (double)c->z;
+        if (needed >= SAMPLER_GUMBEL_MAX)
             continue;
-        double score = (double)c->z + gumbel(sampling, position, c->token_id);
+        double u = uniform(sampling, position, c->token_id);
+        if (!may_reach(sampler, u, needed))
+            continue;
+        double score = (double)c->z + gumbel(u);
         if (score > best_score || (score >= best_score && c->token_id < best)) {
             best = c->token_id;
             best_score = score;

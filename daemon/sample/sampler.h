@@ -27,12 +27,16 @@
 
 #include <stdint.h>
 
+/* No draw is larger: -log(-log(u)) for the largest u, 1 - 2^-33, is 22.874. */
+#define SAMPLER_GUMBEL_MAX 23
+
 struct sampler_candidate;
 
 struct sampler {
     uint32_t vocab_size;                  /* V */
     struct sampler_candidate *candidates; /* [V] the tokens still in play */
     uint64_t *histogram;                  /* weights per digit of the threshold search */
+    double reach[SAMPLER_GUMBEL_MAX + 1]; /* [i]: a draw of i or more has 1 - u at most this */
 };
 
 struct sampler_choice {

@@ -28,12 +28,13 @@ static const struct fixture_backend backends[] = {
 };
 #define BACKENDS ((int)(sizeof backends / sizeof backends[0]))
 
-/* Widths that are no multiples of any vector; one head or several per key head; heads wider than D / H. */
+/* Widths that are no multiples of any vector; one head or several per key head; heads wider than D / H.
+ * In order: hidden, feed-forward, layers, heads, key heads, head, vocabulary. */
 static const struct tiny_shape shapes[] = {
-    {32, 48, 2, 4, 2, 8, 61, true, "F32", false, false},
-    {36, 50, 1, 3, 1, 14, 40, false, "F32", true, false},
-    {48, 64, 2, 3, 3, 16, 90, false, "BF16", false, true},
-    {24, 40, 2, 2, 1, 32, 33, true, "F16", true, true},
+    {32, 48, 2, 4, 2, 8, 61, .tied = true, .dtype = "F32"},
+    {36, 50, 1, 3, 1, 14, 40, .dtype = "F32", .sharded = true},
+    {48, 64, 2, 3, 3, 16, 90, .dtype = "BF16", .shuffled = true, .mixed = true},
+    {24, 40, 2, 2, 1, 32, 33, .tied = true, .dtype = "F16", .sharded = true, .shuffled = true},
 };
 #define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
 
@@ -227,6 +228,36 @@ START_TEST(kv_is_f32_for_f32_weights_and_bf16_for_others)
         ck_assert_int_eq(fixture.facts->kv.B, 16); /* tiny models have blocks of 16 tokens */
         close_shape();
     }
+}
+END_TEST
+
+static const struct {
+    int layers, block_tokens;
+} block_rows[] = {
+    /* 2 KiB per layer and token: 64 tokens of one layer are still small, so that model is tiny */
+    {1, 16},
+    {2, 64},
+    {4, 32},
+    {8, 16},
+};
+
+START_TEST(a_block_has_the_fewest_tokens_that_reach_256_kib)
+{
+    struct tiny_shape shape = {.hidden = 16,
+                               .feed_forward = 16,
+                               .layers = block_rows[_i].layers,
+                               .heads = 8,
+                               .kv_heads = 8,
+                               .head_dim = 32,
+                               .vocab = 20,
+                               .tied = true,
+                               .dtype = "F32"};
+    tiny_model_open(&tiny, &shape, seed);
+    fixture_open(&fixture, tiny.directory, &backends[0], MODEL_KV_AUTO);
+    ck_assert_int_eq(fixture.facts->kv.B, block_rows[_i].block_tokens);
+    ck_assert_uint_eq(fixture.facts->block_bytes,
+                      2048 * (size_t)block_rows[_i].layers * (size_t)block_rows[_i].block_tokens);
+    close_shape();
 }
 END_TEST
 
@@ -447,6 +478,26 @@ START_TEST(a_position_beyond_the_context_stops_the_engine)
 }
 END_TEST
 
+START_TEST(a_shorter_context_can_be_configured_and_a_longer_one_cannot)
+{
+    static const uint32_t asked[] = {0, 100, 256, 1000}, given[] = {256, 100, 256, 256};
+    open_shape(0, 0, MODEL_KV_AUTO);
+    for (int i = 0; i < 4; i++) {
+        struct model *model;
+        struct llm_error error;
+        struct model_memory memory = model_memory_from_pages(&fixture.pages);
+        struct model_options options = {.stream = fixture.stream,
+                                        .batch_rows_max = 4,
+                                        .logits_rows_max = 4,
+                                        .context_max_tokens = asked[i]};
+        ck_assert_int_eq(model_open(&model, &fixture.files, &memory, &options, &error), LLM_OK);
+        ck_assert_uint_eq(model_facts(model)->config.context_max_tokens, given[i]);
+        model_close(model);
+    }
+    close_shape();
+}
+END_TEST
+
 START_TEST(impossible_options_are_named)
 {
     struct model *model = NULL;
@@ -480,7 +531,10 @@ int main(void)
     tcase_add_loop_test(tc, a_shared_block_serves_two_sequences, 0, SHAPES * BACKENDS);
     tcase_add_test(tc, rows_whose_logits_nobody_wants_change_nothing);
     tcase_add_test(tc, kv_is_f32_for_f32_weights_and_bf16_for_others);
+    tcase_add_loop_test(tc, a_block_has_the_fewest_tokens_that_reach_256_kib, 0,
+                        (int)(sizeof block_rows / sizeof block_rows[0]));
     tcase_add_test(tc, facts_count_every_parameter_once);
+    tcase_add_test(tc, a_shorter_context_can_be_configured_and_a_longer_one_cannot);
     tcase_add_test(tc, fingerprint_names_the_weights_and_not_their_files);
     tcase_add_test(tc, packed_weights_are_found_again_after_an_engine_restart);
     tcase_add_test(tc, half_packed_weights_are_packed_anew);

@@ -5,6 +5,7 @@
 #include "daemon/model/model_config.h"
 
 #include "tests/daemon/memory_files.h"
+#include "tests/daemon/tiny_model.h"
 
 #include <check.h>
 #include <jansson.h>
@@ -249,6 +250,43 @@ START_TEST(a_bad_generation_config_is_named)
 }
 END_TEST
 
+static void assert_possible(const struct model_config *c)
+{
+    ck_assert_uint_eq(c->head_count % c->kv_head_count, 0);
+    ck_assert_uint_eq(c->head_dim % 2, 0);
+    ck_assert(c->hidden_size >= 1 && c->hidden_size <= 1u << 17);
+    ck_assert(c->layer_count >= 1 && c->layer_count <= 2048);
+    ck_assert(c->vocab_size >= 1 && c->vocab_size <= 1u << 24);
+    ck_assert_uint_le(c->eos_token_count, MODEL_EOS_IDS_MAX);
+    for (uint32_t i = 0; i < c->eos_token_count; i++)
+        ck_assert(c->eos_token_ids[i] >= 0 && (uint32_t)c->eos_token_ids[i] < c->vocab_size);
+    ck_assert(isfinite(c->rope_theta) && isfinite(c->rms_norm_eps) && c->rms_norm_eps > 0);
+}
+
+START_TEST(random_damage_gives_a_sentence_or_a_possible_model)
+{
+    const char *given = getenv("LLM_TEST_SEED");
+    uint64_t state = given != NULL ? strtoull(given, NULL, 0) : 5;
+    int accepted = 0;
+    for (int round = 0; round < 3000; round++) {
+        char text[sizeof GOOD];
+        memcpy(text, GOOD, sizeof GOOD);
+        for (uint64_t i = tiny_random(&state) % 4; i < 4; i++)
+            text[tiny_random(&state) % (sizeof GOOD - 1)] =
+                "0123456789eE.-+[]{}\":, tfn"[tiny_random(&state) % 27];
+        struct model_config c;
+        struct llm_error error = {0};
+        if (read_texts(text, NULL, &c, &error) == LLM_OK) {
+            assert_possible(&c);
+            accepted++;
+        } else {
+            ck_assert_msg(strlen(error.message) > 10, "round %d: no sentence for %s", round, text);
+        }
+    }
+    ck_assert_int_gt(accepted, 0);
+}
+END_TEST
+
 START_TEST(a_huge_config_is_refused_unread)
 {
     size_t bytes = ((size_t)1 << 20) + 1;
@@ -275,6 +313,7 @@ int main(void)
     tcase_add_loop_test(tc, what_is_not_an_object_of_json_is_refused, 0,
                         (int)(sizeof texts / sizeof texts[0]));
     tcase_add_test(tc, a_bad_generation_config_is_named);
+    tcase_add_test(tc, random_damage_gives_a_sentence_or_a_possible_model);
     tcase_add_test(tc, a_huge_config_is_refused_unread);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

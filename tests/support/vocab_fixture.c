@@ -1,6 +1,5 @@
 #include "tests/support/vocab_fixture.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,13 +9,13 @@
 
 #include "daemon/model/byte_alphabet.h"
 #include "daemon/model/json_file.h"
+#include "shm/check.h"
 
 /* ---- The two small vocabularies -------------------------------------------------------------------- */
 
 static void add_token(json_t *vocab, const char *name)
 {
-    ck_assert_int_eq(
-        json_object_set_new(vocab, name, json_integer((json_int_t)json_object_size(vocab))), 0);
+    CHECK(json_object_set_new(vocab, name, json_integer((json_int_t)json_object_size(vocab))) == 0);
 }
 
 static void add_merges(json_t *tokenizer, const char *const *merges, size_t count)
@@ -30,7 +29,7 @@ static void add_merges(json_t *tokenizer, const char *const *merges, size_t coun
         snprintf(joined, sizeof joined, "%.*s%s", (int)(space - merges[i]), merges[i], space + 1);
         if (!json_object_get(vocab, joined))
             add_token(vocab, joined);
-        ck_assert_int_eq(json_array_append_new(list, json_string(merges[i])), 0);
+        CHECK(json_array_append_new(list, json_string(merges[i])) == 0);
     }
 }
 
@@ -38,7 +37,7 @@ static json_t *parse(const char *text)
 {
     json_error_t error;
     json_t *root = json_loads(text, 0, &error);
-    ck_assert_msg(root != NULL, "fixture: %s", error.text);
+    CHECK(root != NULL);
     return root;
 }
 
@@ -126,6 +125,14 @@ json_t *small_sentencepiece(void)
     return root;
 }
 
+/* A CHECK rather than one of Check's assertions: fuzz targets use this file too. */
+static void must_be_ok(enum llm_status status, const llm_error *error)
+{
+    if (status != LLM_OK)
+        fprintf(stderr, "%s\n", error->message);
+    CHECK(status == LLM_OK);
+}
+
 /* ---- Building -------------------------------------------------------------------------------------- */
 
 static struct vocab_source source_of(const json_t *tokenizer, const json_t *config,
@@ -146,7 +153,7 @@ void *build_image(const json_t *tokenizer, const json_t *tokenizer_config, size_
     void *image;
     llm_error error;
     enum llm_status status = vocab_build(&source, &image, out_bytes, &error);
-    ck_assert_msg(status == LLM_OK, "%s", status == LLM_OK ? "" : error.message);
+    must_be_ok(status, &error);
     return image;
 }
 
@@ -166,7 +173,7 @@ llm_vocab *open_image(const void *image, size_t bytes)
     llm_vocab *vocab;
     llm_error error;
     enum llm_status status = llm_vocab_open(image, bytes, &vocab, &error);
-    ck_assert_msg(status == LLM_OK, "%s", status == LLM_OK ? "" : error.message);
+    must_be_ok(status, &error);
     return vocab;
 }
 
@@ -187,12 +194,12 @@ const char *testdata(const char *path)
 json_t *load_json(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ck_assert_msg(fd >= 0, "cannot open %s", path);
+    CHECK(fd >= 0);
     json_t *root;
     llm_error error;
     enum llm_status status = json_file_read(fd, path, VOCAB_JSON_BYTES_MAX, &root, &error);
     close(fd);
-    ck_assert_msg(status == LLM_OK, "%s", status == LLM_OK ? "" : error.message);
+    must_be_ok(status, &error);
     return root;
 }
 

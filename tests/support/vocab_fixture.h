@@ -19,14 +19,14 @@ json_t *small_byte_level(void);
 /* SentencePiece-style BPE with byte fallback, <unk> <s> </s> first, then the bytes, then pieces. */
 json_t *small_sentencepiece(void);
 
-/* Build, or fail the test with the builder's sentence. */
+/* Build, or stop with the builder's sentence. */
 void *build_image(const json_t *tokenizer, const json_t *tokenizer_config, size_t *out_bytes);
 enum llm_status try_build(const json_t *tokenizer, uint32_t token_count, llm_error *error);
 llm_vocab *open_image(const void *image, size_t bytes);
 
 /* $LLM_TESTDATA/<path>; exits with 77 and a sentence when LLM_TESTDATA is not set. */
 const char *testdata(const char *path);
-/* A JSON file by its path, or fail the test. */
+/* A JSON file by its path, or stop. */
 json_t *load_json(const char *path);
 
 /* The seed of this run: LLM_TEST_SEED, or one from the clock. */

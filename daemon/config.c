@@ -1,0 +1,489 @@
+#include "daemon/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/toml.h"
+#include "shm/check.h"
+
+#define KIB UINT64_C(1024)
+#define MIB (KIB * 1024)
+#define GIB (MIB * 1024)
+#define TIB (GIB * 1024)
+
+enum config_type {
+    CONFIG_TEXT,        /* char[most] */
+    CONFIG_COUNT,       /* uint64_t within least..most */
+    CONFIG_POWER,       /* the same, a power of two */
+    CONFIG_SIZE,        /* the same in bytes; text like "4GiB" */
+    CONFIG_BOOLEAN,     /* bool */
+    CONFIG_DIRECTORIES, /* struct config_directories; as text separated by ':' */
+};
+
+struct config_key {
+    const char *name;
+    enum config_type type;
+    size_t offset;
+    uint64_t least, most;
+    const char *initial;
+    const char *sentence;
+};
+
+#define FIELD(table, name) offsetof(struct config, table.name)
+#define TEXT(table, name)  FIELD(table, name), 0, sizeof((struct config *)0)->table.name
+
+static const struct config_key keys[] = {
+    {"daemon.socket", CONFIG_TEXT, TEXT(daemon, socket), "",
+     "where to listen; empty: $LLMD_SOCKET, $XDG_RUNTIME_DIR/llmd/llmd.sock, /run/llmd/llmd.sock"},
+    {"daemon.instance", CONFIG_TEXT, TEXT(daemon, instance), "",
+     "the status file is /llmd.<uid>.<instance>; empty: a name made of the socket's path"},
+    {"daemon.group", CONFIG_TEXT, TEXT(daemon, group), "",
+     "the socket's group, whose members may connect and administer; empty: the daemon's own"},
+    {"daemon.idle_exit_s", CONFIG_COUNT, FIELD(daemon, idle_exit_s), 0, 86400 * 365, "0",
+     "seconds without a client after which the daemon ends; 0: never"},
+    {"daemon.debugging", CONFIG_BOOLEAN, FIELD(daemon, debugging), 0, 1, "false",
+     "let debuggers attach to the engine and let it leave core dumps (they hold prompts)"},
+    {"limits.connections", CONFIG_COUNT, FIELD(limits, connections), 1, 1024, "1024",
+     "clients attached at once"},
+    {"limits.connections_per_user", CONFIG_COUNT, FIELD(limits, connections_per_user), 1, 1024,
+     "256", "of those, by one user"},
+    {"limits.stream_slots", CONFIG_COUNT, FIELD(limits, stream_slots), 1, 4096, "64",
+     "requests in flight at once on one connection"},
+    {"limits.queue_entries", CONFIG_POWER, FIELD(limits, queue_entries), 8, 4096, "256",
+     "submissions that the engine has not looked at yet, on one connection"},
+    {"limits.event_entries", CONFIG_POWER, FIELD(limits, event_entries), 8, 65536, "256",
+     "hints about moved streams, on one connection; older ones are lost harmlessly"},
+    {"limits.log_words", CONFIG_COUNT, FIELD(limits, log_words), 1024, UINT64_C(1) << 28, "524288",
+     "tokens of all answers in flight on one connection; log-probabilities count as well"},
+    {"limits.prompt_bytes", CONFIG_SIZE, FIELD(limits, prompt_bytes), 4 * KIB, GIB, "1MiB",
+     "prompts that the engine has not looked at yet, on one connection; 4 bytes a token"},
+    {"limits.requests", CONFIG_COUNT, FIELD(limits, requests), 1, 1024, "512",
+     "requests of all clients that run or wait"},
+    {"limits.sequences", CONFIG_COUNT, FIELD(limits, sequences), 1, 512, "64",
+     "requests of all clients that are in one step"},
+    {"limits.step_tokens", CONFIG_COUNT, FIELD(limits, step_tokens), 1, 16384, "256",
+     "tokens that one step computes; a longer prompt takes several steps"},
+    {"limits.engine_deaths", CONFIG_COUNT, FIELD(limits, engine_deaths), 1, 1000, "5",
+     "engine deaths within engine_deaths_window_s after which it is not started again"},
+    {"limits.engine_deaths_window_s", CONFIG_COUNT, FIELD(limits, engine_deaths_window_s), 1, 86400,
+     "60", "seconds that count for engine_deaths"},
+    {"kv.pool_bytes", CONFIG_SIZE, FIELD(kv, pool_bytes), 0, 64 * TIB, "0",
+     "memory for contexts; 0: a quarter of the machine's (or the cgroup's), at most 4GiB"},
+    {"cpu.backend", CONFIG_TEXT, TEXT(cpu, backend), "auto",
+     "arithmetic: \"auto\" (the fastest this build has), \"cpu\" or \"reference\""},
+    {"cpu.threads", CONFIG_COUNT, FIELD(cpu, threads), 0, 1024, "0",
+     "threads that compute; 0: one for each core the daemon may use"},
+    {"models.default", CONFIG_TEXT, TEXT(models, preset), "tinynotes",
+     "the model for requests that name none: a name, an absolute directory, or \"echo\""},
+    {"models.directories", CONFIG_DIRECTORIES, FIELD(models, directories), 0, 0, "",
+     "absolute directories that hold model directories"},
+    {"models.context_tokens", CONFIG_COUNT, FIELD(models, context_tokens), 0, 1 << 24, "0",
+     "longest sequence; 0: what the model allows"},
+    {"models.echo_step_us", CONFIG_COUNT, FIELD(models, echo_step_us), 0, 10 * 1000 * 1000, "0",
+     "how long a step of the model \"echo\" takes at least, for measurements and tests"},
+    {"log.level", CONFIG_TEXT, TEXT(log, level), "info",
+     "lines to write: \"error\", \"warn\", \"info\" or \"debug\""},
+};
+#define KEY_COUNT (sizeof keys / sizeof keys[0])
+
+/* ---- Text to value --------------------------------------------------------------------------------- */
+
+struct allowed_text {
+    const char *key;
+    const char *values[5];
+};
+static const struct allowed_text allowed_texts[] = {
+    {"cpu.backend", {"auto", "cpu", "reference"}},
+    {"log.level", {"error", "warn", "info", "debug"}},
+};
+
+static bool text_allowed(const struct config_key *key, const char *value)
+{
+    for (size_t i = 0; i < sizeof allowed_texts / sizeof allowed_texts[0]; i++) {
+        if (strcmp(allowed_texts[i].key, key->name) != 0)
+            continue;
+        for (const char *const *one = allowed_texts[i].values; *one; one++)
+            if (strcmp(*one, value) == 0)
+                return true;
+        return false;
+    }
+    return true;
+}
+
+static bool has_control_character(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            return true;
+    return false;
+}
+
+static enum llm_status set_text(void *field, const struct config_key *key, const char *value,
+                                const char *place, struct llm_error *error)
+{
+    if (!text_allowed(key, value) || has_control_character(value))
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = \"%s\" is not allowed (%s)", place,
+                        key->name, value, key->sentence);
+    if (strlen(value) >= key->most)
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s is longer than %llu bytes", place,
+                        key->name, (unsigned long long)key->most - 1);
+    memcpy(field, value, strlen(value) + 1);
+    return LLM_OK;
+}
+
+static bool parse_unsigned(const char *text, const char **out_rest, uint64_t *out_value)
+{
+    char *rest;
+    if (*text < '0' || *text > '9') /* strtoull takes signs and blanks */
+        return false;
+    errno = 0;
+    *out_value = strtoull(text, &rest, 10);
+    *out_rest = rest;
+    return errno == 0;
+}
+
+/* "4GiB", "512 MiB", "65536" */
+static bool parse_size(const char *text, uint64_t *out_bytes)
+{
+    static const struct {
+        const char *name;
+        uint64_t bytes;
+    } units[] = {{"", 1}, {"KiB", KIB}, {"MiB", MIB}, {"GiB", GIB}, {"TiB", TIB}};
+    uint64_t count;
+    if (!parse_unsigned(text, &text, &count))
+        return false;
+    if (*text == ' ')
+        text++;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(text, units[i].name) == 0)
+            return !__builtin_mul_overflow(count, units[i].bytes, out_bytes);
+    return false;
+}
+
+static enum llm_status set_number(uint64_t *field, const struct config_key *key, const char *value,
+                                  const char *place, struct llm_error *error)
+{
+    uint64_t number = 0;
+    const char *rest = "";
+    bool parsed = key->type == CONFIG_SIZE ? parse_size(value, &number)
+                                           : parse_unsigned(value, &rest, &number) && *rest == '\0';
+    if (!parsed)
+        return llm_fail(
+            error, LLM_ERR_INVALID, "%s: %s = \"%s\" is not a %s", place, key->name, value,
+            key->type == CONFIG_SIZE ? "size (for example \"512MiB\")" : "whole number");
+    if (number < key->least || number > key->most)
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = %s is out of range %llu..%llu", place,
+                        key->name, value, (unsigned long long)key->least,
+                        (unsigned long long)key->most);
+    if (key->type == CONFIG_POWER && (number & (number - 1)) != 0)
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = %s is not a power of two", place,
+                        key->name, value);
+    *field = number;
+    return LLM_OK;
+}
+
+static enum llm_status set_boolean(bool *field, const struct config_key *key, const char *value,
+                                   const char *place, struct llm_error *error)
+{
+    if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = \"%s\" is neither true nor false", place,
+                        key->name, value);
+    *field = value[0] == 't';
+    return LLM_OK;
+}
+
+static enum llm_status set_directories(struct config_directories *field,
+                                       const struct config_key *key, const char *value,
+                                       const char *place, struct llm_error *error)
+{
+    struct config_directories found = {0};
+    for (const char *at = value; *at;) {
+        size_t bytes = strcspn(at, ":");
+        if (at[0] != '/' || bytes >= CONFIG_PATH_BYTES)
+            return llm_fail(error, LLM_ERR_INVALID, "%s: %s: \"%.*s\" is not an absolute path",
+                            place, key->name, (int)(bytes < 100 ? bytes : 100), at);
+        if (found.count == CONFIG_DIRECTORIES_MAX)
+            return llm_fail(error, LLM_ERR_INVALID, "%s: %s has more than %d directories", place,
+                            key->name, CONFIG_DIRECTORIES_MAX);
+        memcpy(found.paths[found.count++], at, bytes); /* zeroed above: terminated */
+        at += bytes + (at[bytes] == ':');
+    }
+    *field = found;
+    return LLM_OK;
+}
+
+static enum llm_status set_key(struct config *config, const struct config_key *key,
+                               const char *value, const char *place, struct llm_error *error)
+{
+    void *field = (char *)config + key->offset;
+    switch (key->type) {
+    case CONFIG_TEXT:
+        return set_text(field, key, value, place, error);
+    case CONFIG_COUNT:
+    case CONFIG_POWER:
+    case CONFIG_SIZE:
+        return set_number(field, key, value, place, error);
+    case CONFIG_BOOLEAN:
+        return set_boolean(field, key, value, place, error);
+    case CONFIG_DIRECTORIES:
+        return set_directories(field, key, value, place, error);
+    }
+    return LLM_ERR_INVALID;
+}
+
+static const struct config_key *find_key(const char *name)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (strcmp(keys[i].name, name) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+enum llm_status config_set(struct config *config, const char *name, const char *value,
+                           const char *place, struct llm_error *error)
+{
+    const struct config_key *key = find_key(name);
+    if (!key)
+        return llm_fail(error, LLM_ERR_NOT_FOUND,
+                        "%s: unknown key \"%s\" (llmd --print-config lists them all)", place, name);
+    return set_key(config, key, value, place, error);
+}
+
+enum llm_status config_set_pair(struct config *config, const char *pair, const char *place,
+                                struct llm_error *error)
+{
+    const char *equals = strchr(pair, '=');
+    char name[TOML_KEY_BYTES];
+    if (!equals || equals == pair || (size_t)(equals - pair) >= sizeof name)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "%s: \"%s\" is not table.key=value, for example kv.pool_bytes=512MiB",
+                        place, pair);
+    memcpy(name, pair, (size_t)(equals - pair));
+    name[equals - pair] = '\0';
+    return config_set(config, name, equals + 1, place, error);
+}
+
+void config_init(struct config *config)
+{
+    memset(config, 0, sizeof *config);
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        struct llm_error error;
+        CHECK(set_key(config, &keys[i], keys[i].initial, "default", &error) == LLM_OK);
+    }
+}
+
+/* ---- Files ----------------------------------------------------------------------------------------- */
+
+struct file_reading {
+    struct config *config;
+    const char *name;
+};
+
+/* In a file, texts, sizes and directories are strings (sizes may be numbers), the others bare words. */
+static bool type_matches(const struct config_key *key, const struct toml_value *value)
+{
+    switch (value->type) {
+    case TOML_STRING:
+        return key->type == CONFIG_TEXT || key->type == CONFIG_SIZE;
+    case TOML_INTEGER:
+        return key->type == CONFIG_COUNT || key->type == CONFIG_POWER || key->type == CONFIG_SIZE;
+    case TOML_BOOLEAN:
+        return key->type == CONFIG_BOOLEAN;
+    case TOML_STRINGS:
+        return key->type == CONFIG_DIRECTORIES;
+    case TOML_FLOAT:
+        return false;
+    }
+    return false;
+}
+
+static const char *type_example(const struct config_key *key)
+{
+    switch (key->type) {
+    case CONFIG_TEXT:
+        return "a string in quotes";
+    case CONFIG_COUNT:
+    case CONFIG_POWER:
+        return "a whole number";
+    case CONFIG_SIZE:
+        return "a size like \"512MiB\"";
+    case CONFIG_BOOLEAN:
+        return "true or false";
+    case CONFIG_DIRECTORIES:
+        return "an array of strings";
+    }
+    return "";
+}
+
+/* The value as config_set() takes it. A directory with a ':' in its name cannot be said. */
+static bool value_text(const struct toml_value *value, char *out, size_t bytes)
+{
+    int used = 0;
+    out[0] = '\0';
+    switch (value->type) {
+    case TOML_INTEGER:
+        used = snprintf(out, bytes, "%lld", (long long)value->integer);
+        break;
+    case TOML_BOOLEAN:
+        used = snprintf(out, bytes, "%s", value->boolean ? "true" : "false");
+        break;
+    case TOML_STRING:
+    case TOML_STRINGS:
+        for (uint32_t i = 0; i < value->string_count && (size_t)used < bytes; i++)
+            used +=
+                snprintf(out + used, bytes - (size_t)used, "%s%s", i ? ":" : "", value->strings[i]);
+        break;
+    case TOML_FLOAT:
+        return false;
+    }
+    return used >= 0 && (size_t)used < bytes;
+}
+
+static enum llm_status visit_key(void *self, const char *name, const struct toml_value *value,
+                                 unsigned line, struct llm_error *error)
+{
+    struct file_reading *reading = self;
+    char place[CONFIG_TEXT_BYTES];
+    snprintf(place, sizeof place, "%s:%u", reading->name, line);
+    const struct config_key *key = find_key(name);
+    if (key && !type_matches(key, value))
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s must be %s", place, name,
+                        type_example(key));
+    static char text[CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES]; /* one thread reads files */
+    if (!value_text(value, text, sizeof text))
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s is too long or of a wrong type", place,
+                        name);
+    return config_set(reading->config, name, text, place, error);
+}
+
+static enum llm_status read_whole(int fd, const char *path, char *out, size_t bytes,
+                                  size_t *out_used, struct llm_error *error)
+{
+    size_t used = 0;
+    for (;;) {
+        ssize_t taken = read(fd, out + used, bytes - used);
+        if (taken < 0)
+            return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot read %s", path);
+        if (taken == 0 || used == bytes)
+            break;
+        used += (size_t)taken;
+    }
+    *out_used = used;
+    return LLM_OK;
+}
+
+enum llm_status config_read(struct config *config, const char *path, struct llm_error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return llm_fail_errno(error, errno == ENOENT ? LLM_ERR_NOT_FOUND : LLM_ERR_SYSTEM, errno,
+                              "cannot open the configuration %s", path);
+    size_t bytes = TOML_FILE_BYTES_MAX + 1, used = 0; /* one more than allowed: toml_read says so */
+    char *text = malloc(bytes);
+    enum llm_status status = text ? read_whole(fd, path, text, bytes, &used, error)
+                                  : llm_fail(error, LLM_ERR_MEMORY, "no memory to read %s", path);
+    struct file_reading reading = {.config = config, .name = path};
+    if (status == LLM_OK)
+        status = toml_read(text, used, path, visit_key, &reading, error);
+    free(text);
+    close(fd);
+    return status;
+}
+
+/* ---- Value to text --------------------------------------------------------------------------------- */
+
+unsigned config_key_count(void)
+{
+    return KEY_COUNT;
+}
+
+const char *config_key_name(unsigned key)
+{
+    CHECK(key < KEY_COUNT);
+    return keys[key].name;
+}
+
+static void directories_text(const struct config_directories *directories, char *out, size_t bytes)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (uint32_t i = 0; i < directories->count && used < bytes; i++)
+        used +=
+            (size_t)snprintf(out + used, bytes - used, "%s%s", i ? ":" : "", directories->paths[i]);
+}
+
+void config_key_text(const struct config *config, unsigned key, char *out_text, size_t bytes)
+{
+    CHECK(key < KEY_COUNT);
+    const void *field = (const char *)config + keys[key].offset;
+    switch (keys[key].type) {
+    case CONFIG_TEXT:
+        snprintf(out_text, bytes, "%s", (const char *)field);
+        break;
+    case CONFIG_COUNT:
+    case CONFIG_POWER:
+    case CONFIG_SIZE:
+        snprintf(out_text, bytes, "%llu", (unsigned long long)*(const uint64_t *)field);
+        break;
+    case CONFIG_BOOLEAN:
+        snprintf(out_text, bytes, "%s", *(const bool *)field ? "true" : "false");
+        break;
+    case CONFIG_DIRECTORIES:
+        directories_text(field, out_text, bytes);
+        break;
+    }
+}
+
+static void print_quoted(FILE *out, const char *text, size_t bytes)
+{
+    fputc('"', out);
+    for (size_t i = 0; i < bytes; i++) {
+        if (text[i] == '"' || text[i] == '\\')
+            fputc('\\', out);
+        fputc(text[i], out);
+    }
+    fputc('"', out);
+}
+
+static void print_value(const struct config *config, const struct config_key *key, const char *text,
+                        FILE *out)
+{
+    if (key->type == CONFIG_TEXT) {
+        print_quoted(out, text, strlen(text));
+    } else if (key->type == CONFIG_DIRECTORIES) {
+        const struct config_directories *directories =
+            (const void *)((const char *)config + key->offset);
+        fputc('[', out);
+        for (uint32_t i = 0; i < directories->count; i++) {
+            fputs(i ? ", " : "", out);
+            print_quoted(out, directories->paths[i], strlen(directories->paths[i]));
+        }
+        fputc(']', out);
+    } else {
+        fputs(text, out);
+    }
+}
+
+void config_print(const struct config *config, FILE *out)
+{
+    const char *table = "";
+    size_t table_bytes = 0;
+    for (unsigned i = 0; i < KEY_COUNT; i++) {
+        const char *dot = strchr(keys[i].name, '.');
+        if ((size_t)(dot - keys[i].name) != table_bytes ||
+            strncmp(table, keys[i].name, table_bytes) != 0) {
+            table = keys[i].name;
+            table_bytes = (size_t)(dot - keys[i].name);
+            fprintf(out, "%s[%.*s]\n", i ? "\n" : "", (int)table_bytes, table);
+        }
+        static char text[CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES];
+        config_key_text(config, i, text, sizeof text);
+        fprintf(out, "# %s\n%s = ", keys[i].sentence, dot + 1);
+        print_value(config, &keys[i], text, out);
+        fputc('\n', out);
+    }
+}

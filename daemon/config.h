@@ -1,0 +1,98 @@
+/*
+ * config.h - every setting of the daemon: one table gives parsing, ranges, defaults and help.
+ *
+ * Idea     A setting is a row: name, type, range, default as text, one sentence. Files (toml.h), `--set
+ *          table.key=value` and the keeper's hand-over to the engine all end in the same conversion of the
+ *          same row, so a value is right or wrong everywhere alike, and the sentence is the same.
+ * Order    Later wins: defaults, /etc/llmd/llmd.toml, $XDG_CONFIG_HOME/llmd/llmd.toml, --config, --set.
+ * Trust    Files belong to the administrator but may be mistyped: an unknown key, a wrong type and a value
+ *          out of range are refused with the key's name, the value and the place.
+ * See      daemon/config.c (the table), `llmd --print-config`, tests/daemon/test_config.c.
+ */
+#ifndef LLMD_DAEMON_CONFIG_H
+#define LLMD_DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "shm/status.h"
+
+#define CONFIG_TEXT_BYTES      256
+#define CONFIG_DIRECTORIES_MAX 8
+#define CONFIG_PATH_BYTES      1024
+
+struct config_directories {
+    uint32_t count;
+    char paths[CONFIG_DIRECTORIES_MAX][CONFIG_PATH_BYTES]; /* absolute */
+};
+
+struct config {
+    struct { /* [daemon] */
+        char socket[CONFIG_TEXT_BYTES];
+        char instance[CONFIG_TEXT_BYTES];
+        char group[CONFIG_TEXT_BYTES];
+        uint64_t idle_exit_s;
+        bool debugging;
+    } daemon;
+    struct { /* [limits] */
+        uint64_t connections;
+        uint64_t connections_per_user;
+        uint64_t stream_slots;
+        uint64_t queue_entries;
+        uint64_t event_entries;
+        uint64_t log_words;
+        uint64_t prompt_bytes;
+        uint64_t requests;
+        uint64_t sequences;
+        uint64_t step_tokens;
+        uint64_t engine_deaths;
+        uint64_t engine_deaths_window_s;
+    } limits;
+    struct {                 /* [kv] */
+        uint64_t pool_bytes; /* 0: see the sentence in the table */
+    } kv;
+    struct { /* [cpu] */
+        char backend[CONFIG_TEXT_BYTES];
+        uint64_t threads;
+    } cpu;
+    struct {                                /* [models] */
+        char preset[CONFIG_TEXT_BYTES * 4]; /* key "default": a name, or an absolute directory */
+        struct config_directories directories;
+        uint64_t context_tokens;
+        uint64_t echo_step_us;
+    } models;
+    struct { /* [log] */
+        char level[CONFIG_TEXT_BYTES];
+    } log;
+};
+
+/* Every setting at its default. */
+void config_init(struct config *config);
+
+/*
+ * Set one key from text, as after --set: `key` "limits.requests", `value` as in a file but without quotes.
+ *
+ *   place     for the sentence: "--set", or "llmd.toml:12"
+ *   returns   LLM_OK, LLM_ERR_NOT_FOUND (no such key), LLM_ERR_INVALID (type, range)
+ */
+enum llm_status config_set(struct config *config, const char *key, const char *value,
+                           const char *place, struct llm_error *error) LLM_MUST_CHECK;
+/* The same from "key=value". */
+enum llm_status config_set_pair(struct config *config, const char *pair, const char *place,
+                                struct llm_error *error) LLM_MUST_CHECK;
+
+/* Read a file. LLM_ERR_NOT_FOUND when there is none, and what toml_read() and config_set() return. */
+enum llm_status config_read(struct config *config, const char *path, struct llm_error *error)
+    LLM_MUST_CHECK;
+
+/* Rows of the table, for loops over all settings: the key's name, its value as config_set() takes it. */
+unsigned config_key_count(void);
+const char *config_key_name(unsigned key);
+void config_key_text(const struct config *config, unsigned key, char *out_text, size_t bytes);
+
+/* Write all settings as a file with their sentences (`llmd --print-config`). */
+void config_print(const struct config *config, FILE *out);
+
+#endif

@@ -1,0 +1,82 @@
+/*
+ * executor.h - who turns a step plan into tokens: a model, or an echo.
+ *
+ * Idea     The step loop knows plans, requests and tables; an executor knows what a token costs. Both kinds
+ *          serve the same interface, so the whole path of a request can be tested and measured without a
+ *          model: `echo` answers a prompt with its own ids, round and round.
+ * Owner    The engine opens and closes them; a plan's sequences name theirs by index.
+ * Threads  The engine thread; an executor may use helpers inside.
+ * See      executor_echo.c, executor_model.c, step.h.
+ */
+#ifndef LLMD_ENGINE_EXECUTOR_H
+#define LLMD_ENGINE_EXECUTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/core/core.h"
+#include "shm/layout.h"
+#include "shm/status.h"
+#include "shm/vocab_image.h"
+
+struct engine;
+struct executor;
+struct request;
+
+/* What an executor is; constant once it is open. */
+struct executor_facts {
+    char name[LLM_NAME_BYTES];
+    char text[128];         /* "bf16, 8.2 MB" */
+    char backend_text[128]; /* "cpu avx2, 2 threads" */
+    uint32_t identity[CORE_IDENTITY_WORDS];
+    uint32_t vocab_size;
+    uint32_t context_tokens_max;
+    uint32_t block_tokens;
+    size_t block_bytes;
+    uint32_t eos_ids[16];
+    uint32_t eos_count;
+    const struct llm_vocab_view *vocab; /* NULL: tokens have no text; no stop strings */
+    uint64_t weight_bytes;
+    uint64_t workspace_bytes;
+};
+
+/* The answer for one sequence of a plan that wants a token. */
+struct executor_choice {
+    enum llm_status status; /* LLM_OK, or why this sequence cannot go on */
+    uint32_t token;
+    float logprob;
+    char note[LLM_NOTE_BYTES]; /* with a bad status */
+};
+
+struct executor_pool {
+    void *base;
+    size_t slab_bytes;
+    uint32_t slab_blocks; /* blocks of a slab */
+    uint32_t block_count;
+};
+
+struct executor_ops {
+    void (*set_pool)(struct executor *executor, const struct executor_pool *pool);
+    /* Compute those sequences of `plan` whose model is `model`; `out_choices` [plan->sequence_count] is
+     * filled for those of them that want a token. Any failure is the whole step's. */
+    enum llm_status (*run)(struct executor *executor, const struct core_plan *plan, uint32_t model,
+                           const struct engine *engine, struct executor_choice *out_choices,
+                           struct llm_error *error);
+    void (*close)(struct executor *executor);
+};
+
+struct executor { /* the first member of each kind */
+    const struct executor_ops *ops;
+    struct executor_facts facts;
+};
+
+#define EXECUTOR_ECHO_NAME "echo"
+
+/* Needs nothing; `step_us` is how long a step takes at least. */
+enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step_us,
+                                   struct llm_error *error) LLM_MUST_CHECK;
+/* Open the model in the directory `path` through the keeper. */
+enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
+                                    const char *path, struct llm_error *error) LLM_MUST_CHECK;
+
+#endif

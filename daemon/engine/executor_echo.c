@@ -1,0 +1,85 @@
+#include "daemon/engine/executor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "daemon/engine/engine.h"
+#include "shm/clock.h"
+
+#define ECHO_VOCAB_SIZE     65536u
+#define ECHO_CONTEXT_TOKENS 8192u
+#define ECHO_BLOCK_TOKENS   16u
+#define ECHO_BLOCK_BYTES    (16u << 10) /* nothing is ever written there */
+
+struct executor_echo {
+    struct executor base;
+    uint64_t step_us;
+};
+
+static void echo_set_pool(struct executor *executor, const struct executor_pool *pool)
+{
+    (void)executor;
+    (void)pool;
+}
+
+/* The token after position p is the prompt's id at p + 1, counted round and round. */
+static uint32_t next_token(const struct engine *engine, const struct core_sequence *sequence)
+{
+    uint32_t position = sequence->first_position + sequence->token_count;
+    uint32_t prompt_tokens = engine->tables.requests[sequence->slot].body.prompt_tokens;
+    return tables_ids(&engine->tables, sequence->slot)[position % prompt_tokens];
+}
+
+static void sleep_us(uint64_t us)
+{
+    struct timespec time = {.tv_sec = (time_t)(us / 1000000),
+                            .tv_nsec = (long)(us % 1000000 * LLM_NS_PER_US)};
+    nanosleep(&time, NULL);
+}
+
+static enum llm_status echo_run(struct executor *executor, const struct core_plan *plan,
+                                uint32_t model, const struct engine *engine,
+                                struct executor_choice *out_choices, struct llm_error *error)
+{
+    (void)error;
+    const struct executor_echo *echo = (const struct executor_echo *)executor;
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct core_sequence *sequence = &plan->sequences[i];
+        if (sequence->model != model || !sequence->wants_token)
+            continue;
+        out_choices[i] = (struct executor_choice){
+            .status = LLM_OK, .token = next_token(engine, sequence), .logprob = 0.0F};
+    }
+    if (echo->step_us > 0)
+        sleep_us(echo->step_us);
+    return LLM_OK;
+}
+
+static void echo_close(struct executor *executor)
+{
+    free(executor);
+}
+
+enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step_us,
+                                   struct llm_error *error)
+{
+    static const struct executor_ops ops = {echo_set_pool, echo_run, echo_close};
+    struct executor_echo *echo = calloc(1, sizeof *echo);
+    if (!echo)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the echo");
+    echo->step_us = step_us;
+    echo->base.ops = &ops;
+    echo->base.facts = (struct executor_facts){
+        .name = EXECUTOR_ECHO_NAME,
+        .text = "no weights: answers with the prompt",
+        .backend_text = "none",
+        .identity = {0x6f686365}, /* "echo" */
+        .vocab_size = ECHO_VOCAB_SIZE,
+        .context_tokens_max = ECHO_CONTEXT_TOKENS,
+        .block_tokens = ECHO_BLOCK_TOKENS,
+        .block_bytes = ECHO_BLOCK_BYTES,
+    };
+    *out_executor = &echo->base;
+    return LLM_OK;
+}

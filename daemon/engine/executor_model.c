@@ -1,0 +1,263 @@
+#include "daemon/engine/executor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/vocabulary.h"
+#include "daemon/model/model.h"
+#include "daemon/sample/sampler.h"
+#include "kernels/kernels.h"
+#include "shm/check.h"
+
+struct executor_model {
+    struct executor base;
+    struct model *model;
+    struct sampler sampler;
+    struct kernel_kv kv; /* the pool in this model's geometry */
+    struct llm_vocab_view vocab;
+    /* one step's batch */
+    int32_t *token_ids;                /* [step_tokens] */
+    struct kernel_sequence *sequences; /* [sequences] */
+    int32_t *logits_rows;              /* [sequences] */
+    uint32_t *wanting; /* [sequences] index in the plan of the sequence of logits row i */
+    float *logits;     /* [sequences, V] */
+};
+
+/* ---- Files and memory, through the keeper ---------------------------------------------------------- */
+
+struct opening {
+    struct engine *engine;
+    const char *directory;
+    const char *name;
+};
+
+static enum llm_status open_file(void *self, const char *name, int *out_fd, struct llm_error *error)
+{
+    const struct opening *opening = self;
+    if (!model_file_name_ok(name))
+        return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a file name", name);
+    struct channel_message question = {.kind = CHANNEL_OPEN};
+    int used = snprintf(question.path, sizeof question.path, "%s/%s", opening->directory, name);
+    if (used < 0 || (size_t)used >= sizeof question.path)
+        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", opening->directory, name);
+    return link_ask(&opening->engine->link, &question, out_fd, error);
+}
+
+static enum llm_status take_memory(void *self, const char *name, size_t bytes, void **out_address,
+                                   bool *out_kept, struct llm_error *error)
+{
+    const struct opening *opening = self;
+    return kept_take(&opening->engine->kept, name, bytes, out_address, out_kept, error);
+}
+
+/* ---- Facts ----------------------------------------------------------------------------------------- */
+
+static const char *dtype_text(const struct model_facts *facts)
+{
+    return facts->kv.dtype == KERNEL_F32 ? "f32" : "bf16";
+}
+
+/* The fingerprint says which weights; the rest says in which form their keys and values stand. */
+static void fill_identity(uint32_t identity[CORE_IDENTITY_WORDS], const struct model_facts *facts)
+{
+    static_assert(sizeof(uint32_t) * CORE_IDENTITY_WORDS == MODEL_FINGERPRINT_BYTES, "sizes");
+    memcpy(identity, facts->fingerprint, MODEL_FINGERPRINT_BYTES);
+    identity[CORE_IDENTITY_WORDS - 1] ^= (uint32_t)facts->kv.dtype;
+}
+
+static void fill_facts(struct executor_facts *out, const struct model_facts *facts,
+                       const char *name, const struct kernel_stream *stream)
+{
+    *out = (struct executor_facts){
+        .vocab_size = facts->config.vocab_size,
+        .context_tokens_max = facts->config.context_max_tokens,
+        .block_tokens = (uint32_t)facts->kv.B,
+        .block_bytes = facts->block_bytes,
+        .eos_count = facts->config.eos_token_count,
+        .weight_bytes = facts->weight_bytes,
+        .workspace_bytes = facts->activation_bytes,
+    };
+    snprintf(out->name, sizeof out->name, "%s", name);
+    snprintf(out->text, sizeof out->text, "%.1f M parameters, %s, %.1f MB",
+             (double)facts->parameter_count / 1e6, dtype_text(facts),
+             (double)facts->weight_bytes / 1e6);
+    snprintf(out->backend_text, sizeof out->backend_text, "%s", stream->description);
+    for (uint32_t i = 0; i < facts->config.eos_token_count; i++)
+        out->eos_ids[i] = (uint32_t)facts->config.eos_token_ids[i];
+    fill_identity(out->identity, facts);
+}
+
+/* The last part of the directory's path: "/models/tinynotes" is "tinynotes". */
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* ---- Running --------------------------------------------------------------------------------------- */
+
+static void model_executor_set_pool(struct executor *executor, const struct executor_pool *pool)
+{
+    struct executor_model *self = (struct executor_model *)executor;
+    self->kv = model_facts(self->model)->kv;
+    self->kv.base = pool->base;
+    self->kv.slab_bytes = pool->slab_bytes;
+    self->kv.blocks_per_slab = pool->slab_blocks;
+    self->kv.block_count = pool->block_count;
+}
+
+/* The plan's rows of this model, closed up. */
+static struct model_batch gather(struct executor_model *self, const struct core_plan *plan,
+                                 uint32_t model)
+{
+    int32_t rows = 0, count = 0, wanted = 0;
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct core_sequence *from = &plan->sequences[i];
+        if (from->model != model)
+            continue;
+        memcpy(self->token_ids + rows, plan->ids + from->first_row,
+               from->token_count * sizeof *plan->ids);
+        self->sequences[count++] =
+            (struct kernel_sequence){.blocks = from->blocks,
+                                     .row_first = rows,
+                                     .row_count = (int32_t)from->token_count,
+                                     .position_first = (int32_t)from->first_position};
+        rows += (int32_t)from->token_count;
+        if (from->wants_token) {
+            self->wanting[wanted] = i;
+            self->logits_rows[wanted++] = rows - 1;
+        }
+    }
+    return (struct model_batch){.token_ids = self->token_ids,
+                                .row_count = rows,
+                                .sequences = self->sequences,
+                                .sequence_count = count,
+                                .logits_rows = self->logits_rows,
+                                .logits_row_count = wanted};
+}
+
+static void choose(struct executor_model *self, const struct core_sequence *sequence,
+                   const struct engine *engine, const float *logits,
+                   struct executor_choice *out_choice)
+{
+    struct sampler_choice choice;
+    struct llm_error error;
+    uint32_t position = sequence->first_position + sequence->token_count;
+    out_choice->status =
+        sampler_choose(&self->sampler, logits, &engine->requests[sequence->slot].sampling, position,
+                       &choice, &error);
+    if (out_choice->status == LLM_OK) {
+        out_choice->token = (uint32_t)choice.token_id;
+        out_choice->logprob = choice.logprob;
+    } else {
+        snprintf(out_choice->note, sizeof out_choice->note, "%.*s", LLM_NOTE_BYTES - 1,
+                 error.message);
+    }
+}
+
+static enum llm_status model_executor_run(struct executor *executor, const struct core_plan *plan,
+                                          uint32_t model, const struct engine *engine,
+                                          struct executor_choice *out_choices,
+                                          struct llm_error *error)
+{
+    struct executor_model *self = (struct executor_model *)executor;
+    struct model_batch batch = gather(self, plan, model);
+    enum llm_status status = model_forward(self->model, &self->kv, &batch, self->logits, error);
+    for (int32_t row = 0; row < batch.logits_row_count && status == LLM_OK; row++) {
+        uint32_t i = self->wanting[row];
+        const float *logits = self->logits + (size_t)row * executor->facts.vocab_size;
+        choose(self, &plan->sequences[i], engine, logits, &out_choices[i]);
+    }
+    return status;
+}
+
+static void model_executor_close(struct executor *executor)
+{
+    struct executor_model *self = (struct executor_model *)executor;
+    sampler_close(&self->sampler);
+    model_close(self->model);
+    free(self->token_ids);
+    free(self->sequences);
+    free(self->logits_rows);
+    free(self->wanting);
+    free(self->logits);
+    free(self);
+}
+
+/* ---- Opening --------------------------------------------------------------------------------------- */
+
+static enum llm_status open_stream(struct engine *engine, struct llm_error *error)
+{
+    if (engine->stream)
+        return LLM_OK;
+    const char *backend = engine->config.cpu.backend;
+    const struct kernel_stream_options options = {.threads = (uint32_t)engine->config.cpu.threads};
+    return kernel_stream_open(strcmp(backend, "auto") == 0 ? NULL : backend, &options,
+                              &engine->stream, error);
+}
+
+static enum llm_status take_arrays(struct executor_model *self, const struct config *config,
+                                   struct llm_error *error)
+{
+    size_t sequences = config->limits.sequences;
+    self->token_ids = calloc(config->limits.step_tokens, sizeof *self->token_ids);
+    self->sequences = calloc(sequences, sizeof *self->sequences);
+    self->logits_rows = calloc(sequences, sizeof *self->logits_rows);
+    self->wanting = calloc(sequences, sizeof *self->wanting);
+    self->logits = calloc(sequences * self->base.facts.vocab_size, sizeof *self->logits);
+    if (!self->token_ids || !self->sequences || !self->logits_rows || !self->wanting ||
+        !self->logits)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the logits of %zu sequences",
+                        sequences);
+    return LLM_OK;
+}
+
+static enum llm_status open_model(struct executor_model *self, struct engine *engine,
+                                  const char *path, struct llm_error *error)
+{
+    struct opening opening = {.engine = engine, .directory = path, .name = name_of(path)};
+    const struct model_files files = {.open = open_file, .self = &opening};
+    const struct model_memory memory = {.take = take_memory, .self = &opening};
+    const struct model_options options = {
+        .stream = engine->stream,
+        .batch_rows_max = (uint32_t)engine->config.limits.step_tokens,
+        .logits_rows_max =
+            (uint32_t)(engine->config.limits.sequences < engine->config.limits.step_tokens
+                           ? engine->config.limits.sequences
+                           : engine->config.limits.step_tokens),
+        .context_max_tokens = (uint32_t)engine->config.models.context_tokens,
+    };
+    enum llm_status status = model_open(&self->model, &files, &memory, &options, error);
+    if (status != LLM_OK)
+        return status;
+    fill_facts(&self->base.facts, model_facts(self->model), opening.name, engine->stream);
+    status = vocabulary_open(&self->vocab, &engine->kept, &files, model_facts(self->model),
+                             self->base.facts.name, error);
+    if (status == LLM_OK && self->vocab.header->kind != LLM_VOCAB_TOKENS_ONLY)
+        self->base.facts.vocab = &self->vocab;
+    if (status == LLM_OK)
+        status = sampler_open(&self->sampler, self->base.facts.vocab_size, error);
+    return status == LLM_OK ? take_arrays(self, &engine->config, error) : status;
+}
+
+enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
+                                    const char *path, struct llm_error *error)
+{
+    static const struct executor_ops ops = {model_executor_set_pool, model_executor_run,
+                                            model_executor_close};
+    struct executor_model *self = calloc(1, sizeof *self);
+    if (!self)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for a model");
+    self->base.ops = &ops;
+    enum llm_status status = open_stream(engine, error);
+    if (status == LLM_OK)
+        status = open_model(self, engine, path, error);
+    if (status != LLM_OK) {
+        model_executor_close(&self->base);
+        return status;
+    }
+    *out_executor = &self->base;
+    return LLM_OK;
+}

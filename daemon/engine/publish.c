@@ -1,0 +1,167 @@
+#include "daemon/engine/publish.h"
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/journal.h"
+#include "daemon/engine/report.h"
+#include "shm/check.h"
+#include "shm/clock.h"
+
+/* ---- Streams --------------------------------------------------------------------------------------- */
+
+static struct llm_stream_facts facts_of(const struct engine *engine,
+                                        const struct llm_reqtab_record *record)
+{
+    return (struct llm_stream_facts){
+        .request_id = record->request_id,
+        .seed = record->body.seed,
+        .admitted_ns = record->admitted_ns,
+        .prompt_tokens = record->body.prompt_tokens,
+        .cached_tokens = record->cached_tokens,
+        .engine_generation = (uint32_t)engine->generation,
+        .first_token_us = record->first_token_us,
+        .last_token_us = record->last_token_us,
+    };
+}
+
+/* A request that goes on after an engine's death has tokens already: they are written again. */
+void publish_opened(struct engine *engine, uint32_t slot)
+{
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    struct request *request = &engine->requests[slot];
+    struct llm_stream_facts facts = facts_of(engine, record);
+    uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
+    const uint32_t *ids = tables_ids(&engine->tables, slot) + record->body.prompt_tokens;
+    const float *logprobs = tables_logprobs(&engine->tables, slot) + record->body.prompt_tokens;
+    llm_stream_writer_open(&request->writer, &facts, ids, logprobs, count);
+    egress_mark(&engine->egress, request->connection->peer.slot);
+}
+
+void publish_answer(struct engine *engine, struct connection *connection,
+                    struct llm_stream_writer *writer, enum llm_status status,
+                    enum llm_finish finish, const char *note)
+{
+    struct llm_stream_facts facts = {.admitted_ns = llm_now_ns(),
+                                     .engine_generation = (uint32_t)engine->generation};
+    llm_stream_writer_open(writer, &facts, NULL, NULL, 0);
+    llm_stream_writer_finish(writer, status, finish, note);
+    egress_mark(&engine->egress, connection->peer.slot);
+}
+
+/* ---- Requests -------------------------------------------------------------------------------------- */
+
+static uint32_t elapsed_us(uint64_t since_ns, uint64_t now_ns)
+{
+    uint64_t us = now_ns > since_ns ? (now_ns - since_ns) / LLM_NS_PER_US : 0;
+    return us > UINT32_MAX ? UINT32_MAX : us == 0 ? 1 : (uint32_t)us;
+}
+
+static void publish_token(struct engine *engine, uint32_t slot, uint32_t token, uint64_t now_ns)
+{
+    struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    struct request *request = &engine->requests[slot];
+    uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
+    uint32_t position = record->body.prompt_tokens + count;
+    CHECK(tables_ids(&engine->tables, slot)[position] == token); /* the core appended it */
+    tables_logprobs(&engine->tables, slot)[position] = request->logprob;
+    record->last_token_us = elapsed_us(record->admitted_ns, now_ns);
+    if (count == 0)
+        record->first_token_us = record->last_token_us;
+    journal_published(engine, slot, count + 1);
+    if (engine->trial_slot == slot)
+        engine->trial_slot = REQUEST_NONE; /* it has proved itself */
+    report_token(engine, slot, count + 1);
+    if (!request->connection)
+        return;
+    llm_stream_writer_append(&request->writer, &token, &request->logprob, 1, now_ns);
+    egress_mark(&engine->egress, request->connection->peer.slot);
+}
+
+static enum llm_status status_of(const struct request *request, enum core_finish finish)
+{
+    if (finish != CORE_FINISH_CANCELLED && finish != CORE_FINISH_FAILED)
+        return LLM_OK;
+    if (request->end_status != LLM_OK)
+        return request->end_status;
+    return finish == CORE_FINISH_CANCELLED ? LLM_ERR_CANCELLED : LLM_ERR_SYSTEM;
+}
+
+static void release_slot(struct engine *engine, uint32_t slot)
+{
+    struct request *request = &engine->requests[slot];
+    if (request->connection) {
+        request->connection->stream_request[engine->tables.requests[slot].stream_slot] = 0;
+        request->connection->live_streams--;
+    }
+    if (request->place == REQUEST_IN_LINE)
+        engine->requests_in_line--;
+    if (engine->trial_slot == slot)
+        engine->trial_slot = REQUEST_NONE;
+    engine->requests_live--;
+    request->place = REQUEST_FREE;
+    request->connection = NULL;
+}
+
+void publish_finished(struct engine *engine, uint32_t slot, enum core_finish finish)
+{
+    struct request *request = &engine->requests[slot];
+    enum llm_status status = status_of(request, finish);
+    journal_answered(engine, slot, status, (enum llm_finish)finish, request->end_note);
+    if (request->connection) {
+        llm_stream_writer_finish(&request->writer, status, (enum llm_finish)finish,
+                                 request->end_note);
+        egress_mark(&engine->egress, request->connection->peer.slot);
+    }
+    report_finished(engine, slot, finish);
+    release_slot(engine, slot);
+    journal_free(engine, slot);
+}
+
+static void publish_started(struct engine *engine, uint32_t slot)
+{
+    struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    struct request *request = &engine->requests[slot];
+    struct core_request_info info = core_request_info(engine->core, slot);
+    if (atomic_load_explicit(&record->published, memory_order_relaxed) > 0)
+        return; /* goes on after a preemption or a death: what it reused at first is what counts */
+    record->cached_tokens = info.cached_tokens;
+    report_started(engine, info.cached_tokens);
+    if (request->connection)
+        llm_stream_writer_set_cached(&request->writer, info.cached_tokens);
+}
+
+/* ---- Effects --------------------------------------------------------------------------------------- */
+
+static void publish_effect(struct engine *engine, const struct core_effect *effect, uint64_t now_ns)
+{
+    switch (effect->kind) {
+    case CORE_BLOCK_TAKEN:
+        journal_block_taken(engine, effect->block);
+        break;
+    case CORE_BLOCK_SEALED:
+        journal_block_sealed(engine, effect->block);
+        break;
+    case CORE_BLOCK_FREED:
+        journal_block_freed(engine, effect->block);
+        break;
+    case CORE_REQUEST_STARTED:
+        publish_started(engine, effect->slot);
+        break;
+    case CORE_REQUEST_PREEMPTED:
+        break; /* counted by the core; what it published stays published */
+    case CORE_REQUEST_TOKEN:
+        publish_token(engine, effect->slot, effect->value, now_ns);
+        break;
+    case CORE_REQUEST_FINISHED:
+        publish_finished(engine, effect->slot, (enum core_finish)effect->value);
+        break;
+    }
+}
+
+void publish_effects(struct engine *engine)
+{
+    uint32_t count;
+    const struct core_effect *effects = core_effects(engine->core, &count);
+    uint64_t now_ns = count > 0 ? llm_now_ns() : 0;
+    for (uint32_t i = 0; i < count; i++)
+        publish_effect(engine, &effects[i], now_ns);
+}

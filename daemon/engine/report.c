@@ -1,0 +1,210 @@
+#include "daemon/engine/report.h"
+
+#include <stdio.h>
+
+#include "daemon/engine/engine.h"
+#include "shm/clock.h"
+
+#define store(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
+#define load(field)         atomic_load_explicit(&(field), memory_order_relaxed)
+
+void report_count(struct engine *engine, enum llm_counter counter, uint64_t more)
+{
+    atomic_fetch_add_explicit(&engine->status->engine.counters[counter], more,
+                              memory_order_relaxed);
+}
+
+void report_error(struct engine *engine, const char *text)
+{
+    llm_status_note_error(engine->status->engine_errors, llm_wall_ns(), text);
+}
+
+/* ---- Opening --------------------------------------------------------------------------------------- */
+
+void report_opened(struct engine *engine)
+{
+    struct llm_status_engine *page = &engine->status->engine;
+    const struct executor_facts *facts = &engine->executors[0]->facts;
+    snprintf(page->model_name, sizeof page->model_name, "%s", facts->name);
+    snprintf(page->model_text, sizeof page->model_text, "%s", facts->text);
+    snprintf(page->backend_text, sizeof page->backend_text, "%s", facts->backend_text);
+    store(page->block_tokens, facts->block_tokens);
+    store(page->block_bytes, (uint32_t)facts->block_bytes);
+    store(page->weights_bytes, facts->weight_bytes);
+    store(page->workspace_bytes, facts->workspace_bytes);
+    for (uint32_t slot = 0; slot < LLM_STATUS_REQUESTS_MAX; slot++)
+        store(engine->status->requests[slot].request_id, 0);
+    report_counts(engine);
+}
+
+void report_ready(struct engine *engine, uint64_t recovery_ns)
+{
+    report_counts(engine);
+    store(engine->status->engine.recovery_ns, recovery_ns);
+    store(engine->status->engine.heartbeat_ns, llm_now_ns());
+    /* Pairs with acquire loads of readers: texts above are whole. */
+    atomic_store_explicit(&engine->status->engine.ready_generation, engine->generation,
+                          memory_order_release);
+    atomic_store_explicit(&engine->ctl->ready_generation, engine->generation, memory_order_release);
+}
+
+/* ---- Connections ----------------------------------------------------------------------------------- */
+
+static bool usage_is_of(const struct engine *engine, const struct connection *connection)
+{
+    /* The keeper's row names the connection; a recovered one goes on counting. */
+    return connection->queue.head > 0 &&
+           load(engine->status->connections[connection->peer.slot].connection_id) ==
+               connection->peer.id;
+}
+
+void report_attached(struct engine *engine, const struct connection *connection)
+{
+    struct llm_status_usage *row = &engine->status->usage[connection->peer.slot];
+    store(row->streams_live, 0);
+    if (usage_is_of(engine, connection))
+        return;
+    store(row->requests, 0);
+    store(row->tokens_in, 0);
+    store(row->tokens_out, 0);
+}
+
+void report_detached(struct engine *engine, uint32_t connection_slot)
+{
+    store(engine->status->usage[connection_slot].streams_live, 0);
+}
+
+static struct llm_status_usage *usage_of(struct engine *engine, uint32_t slot)
+{
+    const struct connection *connection = engine->requests[slot].connection;
+    return connection ? &engine->status->usage[connection->peer.slot] : NULL;
+}
+
+static void show_streams(struct engine *engine, uint32_t slot, uint32_t fewer)
+{
+    struct llm_status_usage *usage = usage_of(engine, slot);
+    if (usage)
+        store(usage->streams_live, engine->requests[slot].connection->live_streams - fewer);
+}
+
+/* ---- Requests -------------------------------------------------------------------------------------- */
+
+/* A row is worth reading while its id is the same before and after: the id goes last. */
+static void show_request(struct engine *engine, uint32_t slot)
+{
+    struct llm_status_request *row = &engine->status->requests[slot];
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    store(row->connection_slot, record->connection_slot);
+    store(row->phase, LLM_PHASE_QUEUED);
+    store(row->prompt_tokens, record->body.prompt_tokens);
+    store(row->cached_tokens, record->cached_tokens);
+    store(row->produced_tokens, load(record->published));
+    store(row->max_tokens, record->body.max_tokens);
+    store(row->blocks, 0);
+    store(row->deaths, record->deaths > 0 ? record->deaths - 1 : 0);
+    store(row->admitted_ns, record->admitted_ns);
+    atomic_store_explicit(&row->request_id, record->request_id, memory_order_release);
+    show_streams(engine, slot, 0);
+}
+
+void report_admitted(struct engine *engine, uint32_t slot)
+{
+    uint32_t prompt_tokens = engine->tables.requests[slot].body.prompt_tokens;
+    struct llm_status_usage *usage = usage_of(engine, slot);
+    report_count(engine, LLM_COUNTER_REQUESTS_ADMITTED, 1);
+    report_count(engine, LLM_COUNTER_TOKENS_IN, prompt_tokens);
+    if (usage) {
+        store(usage->requests, load(usage->requests) + 1);
+        store(usage->tokens_in, load(usage->tokens_in) + prompt_tokens);
+    }
+    show_request(engine, slot);
+}
+
+void report_recovered(struct engine *engine, uint32_t slot)
+{
+    show_request(engine, slot);
+}
+
+void report_started(struct engine *engine, uint32_t cached_tokens)
+{
+    report_count(engine, LLM_COUNTER_TOKENS_CACHED, cached_tokens);
+}
+
+void report_token(struct engine *engine, uint32_t slot, uint32_t produced_tokens)
+{
+    struct llm_status_usage *usage = usage_of(engine, slot);
+    report_count(engine, LLM_COUNTER_TOKENS_OUT, 1);
+    if (usage)
+        store(usage->tokens_out, load(usage->tokens_out) + 1);
+    store(engine->status->requests[slot].produced_tokens, produced_tokens);
+}
+
+static enum llm_counter counter_of(enum core_finish finish)
+{
+    if (finish == CORE_FINISH_CANCELLED)
+        return LLM_COUNTER_REQUESTS_CANCELLED;
+    return finish == CORE_FINISH_FAILED ? LLM_COUNTER_REQUESTS_FAILED : LLM_COUNTER_REQUESTS_SERVED;
+}
+
+void report_finished(struct engine *engine, uint32_t slot, enum core_finish finish)
+{
+    report_count(engine, counter_of(finish), 1);
+    store(engine->status->requests[slot].request_id, 0);
+    show_streams(engine, slot, 1);
+}
+
+/* ---- Steps ----------------------------------------------------------------------------------------- */
+
+void report_counts(struct engine *engine)
+{
+    struct llm_status_engine *page = &engine->status->engine;
+    struct core_counts counts = core_counts(engine->core);
+    store(page->blocks_total, counts.kv.total);
+    store(page->blocks_held, counts.kv.held);
+    store(page->blocks_cached, counts.kv.cached);
+    store(page->blocks_free, counts.kv.free);
+    store(page->requests_running, counts.running);
+    store(page->requests_queued, counts.queued + engine->requests_in_line);
+}
+
+static void show_sequences(struct engine *engine, const struct core_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        uint32_t slot = plan->sequences[i].slot;
+        struct llm_status_request *row = &engine->status->requests[slot];
+        if (engine->requests[slot].place == REQUEST_FREE)
+            continue; /* it ended in this step */
+        struct core_request_info info = core_request_info(engine->core, slot);
+        store(row->phase, info.phase == CORE_PHASE_DECODE    ? LLM_PHASE_DECODE
+                          : info.phase == CORE_PHASE_PREFILL ? LLM_PHASE_PREFILL
+                                                             : LLM_PHASE_QUEUED);
+        store(row->cached_tokens, engine->tables.requests[slot].cached_tokens);
+        store(row->blocks, info.blocks);
+    }
+}
+
+static void record_step(struct engine *engine, const struct core_plan *plan, uint64_t started_ns)
+{
+    uint32_t decode_tokens = 0;
+    for (uint32_t i = 0; i < plan->sequence_count; i++)
+        decode_tokens += plan->sequences[i].token_count == 1;
+    uint64_t step = ++engine->steps;
+    struct llm_status_step *entry = &engine->status->steps[step % LLM_STATUS_STEPS];
+    store(entry->step, 0); /* being written */
+    store(entry->started_ns, started_ns);
+    store(entry->duration_us, (uint32_t)((llm_now_ns() - started_ns) / LLM_NS_PER_US));
+    store(entry->prefill_tokens, plan->token_count - decode_tokens);
+    store(entry->decode_tokens, decode_tokens);
+    store(entry->sequences, plan->sequence_count);
+    atomic_store_explicit(&entry->step, step, memory_order_release);
+}
+
+void report_step(struct engine *engine, const struct core_plan *plan, uint64_t started_ns)
+{
+    report_count(engine, LLM_COUNTER_STEPS, 1);
+    report_count(engine, LLM_COUNTER_TOKENS_COMPUTED, plan->token_count);
+    record_step(engine, plan, started_ns);
+    show_sequences(engine, plan);
+    report_counts(engine);
+    store(engine->status->engine.heartbeat_ns, llm_now_ns());
+}

@@ -1,0 +1,113 @@
+#include "daemon/engine/request.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/publish.h"
+#include "shm/check.h"
+
+static uint32_t top_k_within(uint32_t top_k)
+{
+    return top_k > INT32_MAX ? INT32_MAX : top_k;
+}
+
+static struct sampling sampling_of(const struct llm_reqtab_record *record)
+{
+    const struct llm_request_body *body = &record->body;
+    return (struct sampling){
+        .temperature = body->temperature,
+        .top_k = (int32_t)top_k_within(body->top_k),
+        .top_p = body->top_p,
+        .min_p = body->min_p,
+        .seed = body->seed,
+        .max_tokens = body->max_tokens,
+        .want_logprob = (body->flags & LLM_REQUEST_LOGPROBS) != 0,
+        .stop_ids = (const int32_t *)record->stop_ids,
+        .stop_id_count = body->stop_id_count,
+    };
+}
+
+void request_init(struct engine *engine, uint32_t slot, struct connection *connection,
+                  uint32_t model)
+{
+    struct request *request = &engine->requests[slot];
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    *request =
+        (struct request){.connection = connection, .model = model, .sampling = sampling_of(record)};
+    stop_strings_init(&request->stops, record);
+}
+
+struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered)
+{
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    return (struct core_request){
+        .request_id = record->request_id,
+        .uid = record->uid,
+        .domain = record->uid,
+        .model = engine->requests[slot].model,
+        .prompt_tokens = record->body.prompt_tokens,
+        .generated_tokens = atomic_load_explicit(&record->published, memory_order_relaxed),
+        .max_tokens = record->body.max_tokens,
+        .recovered = recovered,
+    };
+}
+
+void request_end(struct engine *engine, uint32_t slot, enum core_finish finish,
+                 enum llm_status status, const char *note)
+{
+    struct request *request = &engine->requests[slot];
+    request->end_status = status;
+    snprintf(request->end_note, sizeof request->end_note, "%s", note);
+    if (request->place == REQUEST_IN_LINE) {
+        publish_finished(engine, slot, finish);
+        return;
+    }
+    CHECK(request->place == REQUEST_IN_CORE && core_cancel(engine->core, slot, finish));
+    publish_effects(engine); /* no plan is out between steps: the request ends here and now */
+    CHECK(request->place == REQUEST_FREE);
+}
+
+void requests_abandon(struct engine *engine, struct connection *connection)
+{
+    for (uint32_t i = 0; connection->live_streams > 0; i++) {
+        CHECK(i < connection->peer.geometry.stream_slots);
+        uint32_t slot_after = connection->stream_request[i];
+        if (slot_after == 0)
+            continue;
+        connection->stream_request[i] = 0;
+        connection->live_streams--;
+        engine->requests[slot_after - 1].connection = NULL;
+        request_end(engine, slot_after - 1, CORE_FINISH_CANCELLED, LLM_ERR_PEER,
+                    "the client is gone");
+    }
+}
+
+void requests_expire(struct engine *engine, uint64_t now_ns)
+{
+    if (now_ns < engine->next_deadline_ns)
+        return;
+    uint64_t next_ns = UINT64_MAX;
+    for (uint32_t slot = 0; slot < engine->tables.request_slots; slot++) {
+        if (engine->requests[slot].place == REQUEST_FREE)
+            continue;
+        uint64_t deadline_ns = engine->tables.requests[slot].deadline_ns;
+        if (deadline_ns == 0)
+            continue;
+        if (deadline_ns <= now_ns)
+            request_end(engine, slot, CORE_FINISH_FAILED, LLM_ERR_TIMEOUT,
+                        "the request was not done by its deadline");
+        else if (deadline_ns < next_ns)
+            next_ns = deadline_ns;
+    }
+    engine->next_deadline_ns = next_ns;
+}
+
+uint32_t requests_find(const struct engine *engine, uint64_t request_id)
+{
+    for (uint32_t slot = 0; slot < engine->tables.request_slots; slot++)
+        if (engine->requests[slot].place != REQUEST_FREE &&
+            engine->tables.requests[slot].request_id == request_id)
+            return slot;
+    return REQUEST_NONE;
+}

@@ -1,0 +1,61 @@
+/*
+ * request.h - one live request, as the engine sees it: the private half of its record in reqtab.
+ *
+ * Idea     A request has one slot everywhere: in reqtab, in the core, here, in the status file. The record
+ *          (what was asked, what was answered) is what survives; this struct is derived from it, at admission
+ *          and again at recovery, by the same function.
+ * Owner    The engine thread.
+ * See      intake.h (how it comes), publish.h (how it ends), recovery.h.
+ */
+#ifndef LLMD_ENGINE_REQUEST_H
+#define LLMD_ENGINE_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/core/effect.h"
+#include "daemon/engine/stop_strings.h"
+#include "daemon/sample/sampling.h"
+#include "shm/status.h"
+#include "shm/stream.h"
+
+struct connection;
+struct engine;
+struct llm_reqtab_record;
+
+enum request_place {
+    REQUEST_FREE,
+    REQUEST_IN_LINE, /* recovered, waits for its trial */
+    REQUEST_IN_CORE
+};
+
+struct request {
+    enum request_place place;
+    struct connection *connection; /* NULL: its client is gone */
+    struct llm_stream_writer writer;
+    uint32_t model;
+    struct sampling sampling; /* stop_ids points into the record */
+    struct stop_strings stops;
+    float logprob;              /* of the token that the running step chose */
+    enum llm_status end_status; /* with a FAILED or CANCELLED finish; LLM_OK: the usual one */
+    char end_note[LLM_NOTE_BYTES];
+};
+
+/* Derive the private half from the record. */
+void request_init(struct engine *engine, uint32_t slot, struct connection *connection,
+                  uint32_t model);
+/* What the core is told. */
+struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered);
+
+/* End it early with `status` and a sentence; it is gone when the call returns. */
+void request_end(struct engine *engine, uint32_t slot, enum core_finish finish,
+                 enum llm_status status, const char *note);
+/* End all of a connection's, without writing to its memory any more. */
+void requests_abandon(struct engine *engine, struct connection *connection);
+/* End those whose deadline has passed. */
+void requests_expire(struct engine *engine, uint64_t now_ns);
+
+/* The live request with this id, or REQUEST_NONE. */
+uint32_t requests_find(const struct engine *engine, uint64_t request_id);
+
+#endif

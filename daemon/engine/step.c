@@ -1,0 +1,155 @@
+#include "daemon/engine/step.h"
+
+#include <stdio.h>
+
+#include "daemon/engine/engine.h"
+#include "daemon/engine/intake.h"
+#include "daemon/engine/publish.h"
+#include "daemon/engine/recovery.h"
+#include "daemon/engine/report.h"
+#include "shm/clock.h"
+#include "shm/fence.h"
+
+#define SPIN_NS (30 * LLM_NS_PER_US) /* how long to look again before sleeping */
+
+/* ---- Running a plan -------------------------------------------------------------------------------- */
+
+static bool is_end_of_text(const struct executor_facts *facts, uint32_t token)
+{
+    for (uint32_t i = 0; i < facts->eos_count; i++)
+        if (facts->eos_ids[i] == token)
+            return true;
+    return false;
+}
+
+static bool ends_a_stop_string(struct request *request, const struct executor_facts *facts,
+                               uint32_t token)
+{
+    if (request->stops.count == 0 || !facts->vocab || token >= facts->vocab->header->token_count ||
+        (facts->vocab->token_flags[token] & LLM_TOKEN_SPECIAL))
+        return false; /* special tokens have no text */
+    size_t bytes;
+    const uint8_t *text = llm_vocab_token(facts->vocab, token, &bytes);
+    return stop_strings_feed(&request->stops, text, bytes);
+}
+
+enum core_finish step_finish_after(struct engine *engine, uint32_t slot, uint32_t token)
+{
+    struct request *request = &engine->requests[slot];
+    const struct executor_facts *facts = &engine->executors[request->model]->facts;
+    uint32_t flags = engine->tables.requests[slot].body.flags;
+    if (!(flags & LLM_REQUEST_IGNORE_EOS) && is_end_of_text(facts, token))
+        return CORE_FINISH_STOP_ID;
+    if (sampling_stops_at(&request->sampling, (int32_t)token))
+        return CORE_FINISH_STOP_ID;
+    return ends_a_stop_string(request, facts, token) ? CORE_FINISH_STOP_STRING : CORE_FINISH_NONE;
+}
+
+static void fail_all(struct executor_choice *choices, uint32_t count, enum llm_status status,
+                     const char *note)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        choices[i].status = status;
+        snprintf(choices[i].note, sizeof choices[i].note, "%.*s", LLM_NOTE_BYTES - 1, note);
+    }
+}
+
+static bool plan_has_model(const struct core_plan *plan, uint32_t model)
+{
+    for (uint32_t i = 0; i < plan->sequence_count; i++)
+        if (plan->sequences[i].model == model)
+            return true;
+    return false;
+}
+
+static void compute(struct engine *engine, const struct core_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->sequence_count; i++)
+        engine->choices[i] = (struct executor_choice){.status = LLM_OK};
+    for (uint32_t model = 0; model < engine->executor_count; model++) {
+        struct llm_error error;
+        struct executor *executor = engine->executors[model];
+        if (!plan_has_model(plan, model))
+            continue;
+        enum llm_status status =
+            executor->ops->run(executor, plan, model, engine, engine->choices, &error);
+        if (status != LLM_OK) {
+            report_error(engine, error.message);
+            fail_all(engine->choices, plan->sequence_count, status, error.message);
+            return;
+        }
+    }
+}
+
+/* What the core is told about sequence i. */
+static struct core_result decide(struct engine *engine, const struct core_sequence *sequence,
+                                 const struct executor_choice *choice)
+{
+    struct request *request = &engine->requests[sequence->slot];
+    if (choice->status != LLM_OK) {
+        request->end_status = choice->status;
+        snprintf(request->end_note, sizeof request->end_note, "%s", choice->note);
+        return (struct core_result){.finish = CORE_FINISH_FAILED};
+    }
+    if (!sequence->wants_token)
+        return (struct core_result){.finish = CORE_FINISH_NONE};
+    request->logprob = choice->logprob;
+    return (struct core_result){
+        .token = choice->token,
+        .finish = step_finish_after(engine, sequence->slot, choice->token),
+    };
+}
+
+static void run(struct engine *engine, const struct core_plan *plan)
+{
+    compute(engine, plan);
+    for (uint32_t i = 0; i < plan->sequence_count; i++)
+        engine->results[i] = decide(engine, &plan->sequences[i], &engine->choices[i]);
+}
+
+/* ---- The loop -------------------------------------------------------------------------------------- */
+
+bool engine_step(struct engine *engine)
+{
+    uint64_t started_ns = llm_now_ns();
+    connections_take_news(engine);
+    bool any = intake_pass(engine);
+    requests_expire(engine, started_ns);
+    recovery_next_trial(engine);
+
+    struct core_plan plan;
+    bool planned = core_plan(engine->core, &plan);
+    publish_effects(engine);
+    if (planned) {
+        run(engine, &plan);
+        core_complete(engine->core, &plan, engine->results);
+        publish_effects(engine);
+        report_step(engine, &plan, started_ns);
+    } else if (any) {
+        report_counts(engine);
+    }
+    egress_flush(&engine->egress, engine->requests_live == 0);
+    return any || planned;
+}
+
+/* A client that waits for an answer often has the next question at hand: look again for a moment. */
+static bool spin(struct engine *engine)
+{
+    uint64_t end_ns = llm_now_ns() + SPIN_NS;
+    while (llm_now_ns() < end_ns) {
+        if (intake_waits(engine))
+            return true;
+        llm_spin_pause();
+    }
+    return false;
+}
+
+void engine_run(struct engine *engine)
+{
+    while (!engine->stopping) {
+        if (engine_step(engine) || spin(engine))
+            continue;
+        parking_sleep(engine, engine->next_deadline_ns);
+        connections_take_news(engine);
+    }
+}

@@ -1,0 +1,120 @@
+#include "daemon/engine/vocabulary.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/model/json_file.h"
+#include "daemon/model/vocab_builder.h"
+
+#define DEFAULT_NAME "vocab"
+
+/* ---- Building -------------------------------------------------------------------------------------- */
+
+/* A file that is not there leaves NULL. */
+static enum llm_status read_json(const struct model_files *files, const char *name,
+                                 json_t **out_root, struct llm_error *error)
+{
+    int fd;
+    enum llm_status status = files->open(files->self, name, &fd, error);
+    if (status == LLM_ERR_NOT_FOUND)
+        return LLM_OK;
+    if (status != LLM_OK)
+        return status;
+    status = json_file_read(fd, name, VOCAB_JSON_BYTES_MAX, out_root, error);
+    close(fd);
+    return status;
+}
+
+static struct vocab_facts facts_for_builder(const struct model_facts *facts, const char *name)
+{
+    const struct model_config *config = &facts->config;
+    struct vocab_facts out = {
+        .name = name,
+        .token_count = config->vocab_size,
+        .context_max_tokens = config->context_max_tokens,
+        .bos_id = config->bos_token_id < 0 ? LLM_TOKEN_NONE : (uint32_t)config->bos_token_id,
+        .eos_count = config->eos_token_count,
+    };
+    static_assert(sizeof out.fingerprint == sizeof facts->fingerprint, "one fingerprint");
+    memcpy(out.fingerprint, facts->fingerprint, sizeof out.fingerprint);
+    for (uint32_t i = 0; i < config->eos_token_count; i++)
+        out.eos_ids[i] = (uint32_t)config->eos_token_ids[i];
+    return out;
+}
+
+static enum llm_status build(const struct model_files *files, const struct model_facts *facts,
+                             const char *name, void **out_image, size_t *out_bytes,
+                             struct llm_error *error)
+{
+    json_t *tokenizer = NULL, *tokenizer_config = NULL;
+    enum llm_status status = read_json(files, "tokenizer.json", &tokenizer, error);
+    if (status == LLM_OK)
+        status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
+    if (status == LLM_OK) {
+        struct vocab_source source = {.tokenizer = tokenizer,
+                                      .tokenizer_config = tokenizer_config,
+                                      .facts = facts_for_builder(facts, name)};
+        status = vocab_build(&source, out_image, out_bytes, error);
+        if (status == LLM_ERR_UNSUPPORTED) {
+            log_line(LOG_LEVEL_WARN, "model name=%s is served by token ids only: %s", name,
+                     error->message);
+            source.tokenizer = NULL;
+            status = vocab_build(&source, out_image, out_bytes, error);
+        }
+    }
+    json_decref(tokenizer);
+    json_decref(tokenizer_config);
+    return status;
+}
+
+/* ---- Depositing ------------------------------------------------------------------------------------ */
+
+static enum llm_status view_kept(const struct kept *kept, const char *name,
+                                 struct llm_vocab_view *out_view, struct llm_error *error)
+{
+    void *image;
+    enum llm_status status = kept_map(kept, name, &image, error);
+    if (status != LLM_OK)
+        return status;
+    return llm_vocab_image_check(image, kept_find(kept, name)->bytes, out_view, error);
+}
+
+static bool is_current(const struct kept *kept, const char *name, const struct model_facts *facts)
+{
+    struct llm_vocab_view view;
+    const struct kept_memory *memory = kept_find(kept, name);
+    return memory && (memory->flags & CHANNEL_MEMORY_PUBLIC) &&
+           view_kept(kept, name, &view, NULL) == LLM_OK &&
+           memcmp(view.header->fingerprint, facts->fingerprint, sizeof facts->fingerprint) == 0;
+}
+
+static enum llm_status deposit(struct kept *kept, const char *name, const void *image, size_t bytes,
+                               struct llm_error *error)
+{
+    enum llm_status status = LLM_OK;
+    if (kept_find(kept, name)) /* of other weights, or half written */
+        status = kept_drop(kept, name, error);
+    return status == LLM_OK ? kept_publish(kept, name, image, bytes, error) : status;
+}
+
+enum llm_status vocabulary_open(struct llm_vocab_view *out_view, struct kept *kept,
+                                const struct model_files *files, const struct model_facts *facts,
+                                const char *model_name, struct llm_error *error)
+{
+    char name[CHANNEL_NAME_BYTES];
+    snprintf(name, sizeof name, DEFAULT_NAME "/%.60s", model_name);
+    if (is_current(kept, name, facts) && is_current(kept, DEFAULT_NAME, facts))
+        return view_kept(kept, name, out_view, error);
+    void *image = NULL;
+    size_t bytes = 0;
+    enum llm_status status = build(files, facts, model_name, &image, &bytes, error);
+    if (status == LLM_OK)
+        status = deposit(kept, name, image, bytes, error);
+    if (status == LLM_OK)
+        status = deposit(kept, DEFAULT_NAME, image, bytes, error);
+    free(image);
+    return status == LLM_OK ? view_kept(kept, name, out_view, error) : status;
+}
