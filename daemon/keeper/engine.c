@@ -497,6 +497,8 @@ void engine_process_ready(struct keeper *keeper)
                  (unsigned long long)engine->generation, how);
     engine->stop_asked = engine->replace = false;
     status_page_engine(keeper);
+    if (asked && exit_code > 0)
+        keeper->exit_code = 1; /* it was asked to end and did not end well: see its last lines */
     if (keeper->stopping)
         return;
     if (engine->failed)
