@@ -34,7 +34,8 @@ struct connection {
     struct llm_down_map down_map;
     struct llm_queue_consumer queue;
     struct llm_publisher publisher;
-    struct llm_client_waker waker;
+    struct llm_client_waker waker; /* under the egress lock */
+    uint32_t bell_arms_seen;       /* the bell that was last rung, or handed over to be */
     uint64_t seen_bell;
     uint64_t
         replayed_position; /* the first after a recovery: perhaps answered already; UINT64_MAX: none */
