@@ -237,15 +237,15 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
 {
     uint32_t model;
     enum llm_status status = take_body(engine, connection, submission, slot, &model, error);
+    struct llm_request_body *body = &engine->tables.requests[slot].body;
+    if (status == LLM_OK)
+        status = choose_seed(body, error);
     if (status != LLM_OK)
         return status;
-    request_init(engine, slot, connection, model);
-    struct llm_request_body *body = &engine->tables.requests[slot].body;
+    request_init(engine, slot, connection, model); /* from the record: as recovery will */
     status = check_sampling(engine, slot, model, error);
     if (status == LLM_OK)
         status = open_writer(connection, submission, body, &engine->requests[slot].writer, error);
-    if (status == LLM_OK)
-        status = choose_seed(body, error);
     if (status != LLM_OK)
         return status;
     fill_record(engine, connection, submission, slot);
