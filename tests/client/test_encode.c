@@ -5,6 +5,7 @@
  * vectors are in test_vectors.c.
  */
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,9 @@ START_TEST(the_longest_added_token_wins)
     EXPECT("<aa", 0, "#900", "a");
     EXPECT("<aaaa", 0, "#902", "a");
     EXPECT("<<a", 0, "<", "#900");
+    json_object_set_new(json_array_get(added, 4), "special", json_true());
+    reuse();
+    EXPECT("<aaa<a", 0, "<", "aa", "a", "#900"); /* not "<a" and the rest of a special token */
 }
 END_TEST
 
@@ -304,6 +308,35 @@ START_TEST(a_model_without_tokeniser_takes_ids_only)
 }
 END_TEST
 
+static void *encode_often(void *unused)
+{
+    static const char text[] = "hello <|end|> world, hello <tool> aaaaaaa  he'llo \xff";
+    (void)unused;
+    uint32_t first[64], tokens[64];
+    size_t first_count = 0, count = 0;
+    enum llm_status status =
+        llm_encode(vocab, text, sizeof text, LLM_ENCODE_SPECIAL, first, 64, &first_count, NULL);
+    for (int i = 0; i < 200 && status == LLM_OK; i++) {
+        status = llm_encode(vocab, text, sizeof text, LLM_ENCODE_SPECIAL, tokens, 64, &count, NULL);
+        if (count != first_count || memcmp(tokens, first, count * sizeof *tokens) != 0)
+            return (void *)(uintptr_t) "different tokens";
+    }
+    return status == LLM_OK ? NULL : (void *)(uintptr_t) "an error";
+}
+
+START_TEST(many_threads_share_one_vocabulary)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, encode_often, NULL), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failure;
+        ck_assert_int_eq(pthread_join(threads[i], &failure), 0);
+        ck_assert_msg(failure == NULL, "%s", (const char *)failure);
+    }
+}
+END_TEST
+
 /* ---- SentencePiece -------------------------------------------------------------------------------- */
 
 START_TEST(sentencepiece_text_starts_with_a_space)
@@ -458,6 +491,7 @@ int main(void)
     tcase_add_test(bytes, a_buffer_that_is_too_small_is_refused_with_the_count);
     tcase_add_test(bytes, unknown_flags_and_bytes_without_tokens_are_refused);
     tcase_add_test(bytes, a_model_without_tokeniser_takes_ids_only);
+    tcase_add_test(bytes, many_threads_share_one_vocabulary);
     tcase_add_test(bytes, random_pieces_merge_as_the_obvious_algorithm_does);
     tcase_add_loop_test(bytes, sixteen_times_the_text_takes_at_most_twenty_four_times_the_steps, 0,
                         7);
