@@ -28,12 +28,13 @@ static const struct fixture_backend backends[] = {
 };
 #define BACKENDS ((int)(sizeof backends / sizeof backends[0]))
 
-/* Widths that are no multiples of any vector; one head or several per key head; heads wider than D / H. */
+/* Widths that are no multiples of any vector; one head or several per key head; heads wider than D / H.
+ * In order: hidden, feed-forward, layers, heads, key heads, head, vocabulary. */
 static const struct tiny_shape shapes[] = {
-    {32, 48, 2, 4, 2, 8, 61, true, "F32", false, false},
-    {36, 50, 1, 3, 1, 14, 40, false, "F32", true, false},
-    {48, 64, 2, 3, 3, 16, 90, false, "BF16", false, true},
-    {24, 40, 2, 2, 1, 32, 33, true, "F16", true, true},
+    {32, 48, 2, 4, 2, 8, 61, .tied = true, .dtype = "F32"},
+    {36, 50, 1, 3, 1, 14, 40, .dtype = "F32", .sharded = true},
+    {48, 64, 2, 3, 3, 16, 90, .dtype = "BF16", .shuffled = true, .mixed = true},
+    {24, 40, 2, 2, 1, 32, 33, .tied = true, .dtype = "F16", .sharded = true, .shuffled = true},
 };
 #define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
 
@@ -242,8 +243,15 @@ static const struct {
 
 START_TEST(a_block_has_the_fewest_tokens_that_reach_256_kib)
 {
-    struct tiny_shape shape = {16,    16,   block_rows[_i].layers, 8, 8, 32, 20, true, "F32",
-                               false, false};
+    struct tiny_shape shape = {.hidden = 16,
+                               .feed_forward = 16,
+                               .layers = block_rows[_i].layers,
+                               .heads = 8,
+                               .kv_heads = 8,
+                               .head_dim = 32,
+                               .vocab = 20,
+                               .tied = true,
+                               .dtype = "F32"};
     tiny_model_open(&tiny, &shape, seed);
     fixture_open(&fixture, tiny.directory, &backends[0], MODEL_KV_AUTO);
     ck_assert_int_eq(fixture.facts->kv.B, block_rows[_i].block_tokens);

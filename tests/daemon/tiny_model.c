@@ -26,11 +26,17 @@ static void *must(void *memory)
     return memory;
 }
 
-static enum kernel_dtype dtype_of(const struct tiny_shape *shape)
+static enum kernel_dtype dtype_of(const struct tiny_shape *shape, const char *name)
 {
-    if (strcmp(shape->dtype, "F32") == 0)
+    if (strcmp(shape->dtype, "F32") == 0 || (shape->mixed && strstr(name, "k_proj") != NULL))
         return KERNEL_F32;
     return strcmp(shape->dtype, "BF16") == 0 ? KERNEL_BF16 : KERNEL_F16;
+}
+
+/* As safetensors spell it. */
+static const char *dtype_name(enum kernel_dtype dtype)
+{
+    return dtype == KERNEL_F32 ? "F32" : dtype == KERNEL_BF16 ? "BF16" : "F16";
 }
 
 /* ---- weights ---- */
@@ -49,15 +55,16 @@ static void add_tensor(struct tiny_model *tiny, uint64_t *state, int rows, int c
 {
     must(tiny->tensor_count < TINY_TENSORS_MAX ? tiny : NULL);
     struct tiny_tensor *t = &tiny->tensors[tiny->tensor_count++];
-    *t = (struct tiny_tensor){.rows = rows, .columns = columns};
+    *t = (struct tiny_tensor){
+        .rows = rows, .columns = columns, .dtype = dtype_of(&tiny->shape, name)};
     snprintf(t->name, sizeof t->name, "%s", name);
     size_t count = (size_t)(rows == 0 ? 1 : rows) * (size_t)columns;
     t->values = must(malloc(count * sizeof *t->values));
     for (size_t i = 0; i < count; i++) {
         float value = (float)(mean + spread * random_near_normal(state)), rounded;
         unsigned char bytes[4];
-        kernel_store(bytes, dtype_of(&tiny->shape), 0, value);
-        rounded = kernel_load(bytes, dtype_of(&tiny->shape), 0);
+        kernel_store(bytes, t->dtype, 0, value);
+        rounded = kernel_load(bytes, t->dtype, 0);
         t->values[i] = (double)rounded;
     }
 }
@@ -142,17 +149,16 @@ static void write_safetensors(const struct tiny_model *tiny, const char *file, i
 {
     char *header = must(malloc(160 * TINY_TENSORS_MAX));
     size_t used = (size_t)sprintf(header, "{"), offset = 0;
-    enum kernel_dtype dtype = dtype_of(&tiny->shape);
     FILE *f = create(tiny, file);
     for (int pass = 0; pass < 2; pass++) {
         for (int i = first; i < end; i++) {
             const struct tiny_tensor *t =
                 &tiny->tensors[tiny->shape.shuffled ? first + end - 1 - i : i];
-            size_t count = tensor_count_of(t), bytes = count * kernel_dtype_bytes(dtype);
+            size_t count = tensor_count_of(t), bytes = count * kernel_dtype_bytes(t->dtype);
             for (size_t j = 0; pass == 1 && j < count; j++) {
                 unsigned char element[4];
-                kernel_store(element, dtype, 0, (float)t->values[j]);
-                fwrite(element, 1, kernel_dtype_bytes(dtype), f);
+                kernel_store(element, t->dtype, 0, (float)t->values[j]);
+                fwrite(element, 1, kernel_dtype_bytes(t->dtype), f);
             }
             char shape[32];
             if (t->rows == 0)
@@ -163,7 +169,7 @@ static void write_safetensors(const struct tiny_model *tiny, const char *file, i
                 used += (size_t)sprintf(header + used,
                                         "%s\"%s\": {\"dtype\": \"%s\", \"shape\": [%s], "
                                         "\"data_offsets\": [%zu, %zu]}",
-                                        i > first ? ", " : "", t->name, tiny->shape.dtype, shape,
+                                        i > first ? ", " : "", t->name, dtype_name(t->dtype), shape,
                                         offset, offset + bytes);
             offset += bytes;
         }

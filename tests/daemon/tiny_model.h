@@ -8,6 +8,8 @@
 #ifndef LLM_TESTS_DAEMON_TINY_MODEL_H
 #define LLM_TESTS_DAEMON_TINY_MODEL_H
 
+#include "kernels/dtype.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,6 +19,7 @@ struct tiny_shape {
     const char *dtype; /* "F32", "BF16" or "F16" */
     bool sharded;      /* two files and an index instead of one */
     bool shuffled;     /* tensors in another order in the file */
+    bool mixed;        /* key projections are F32, whatever the others are */
 };
 
 #define TINY_TENSORS_MAX 96 /* 9 per layer and 3 */
@@ -24,7 +27,8 @@ struct tiny_shape {
 struct tiny_tensor {
     char name[64];
     int rows, columns; /* rows 0: a vector of `columns` */
-    double *values;    /* as rounded to the file's dtype */
+    enum kernel_dtype dtype;
+    double *values; /* as rounded to dtype */
 };
 
 struct tiny_model {

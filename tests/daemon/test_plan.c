@@ -1,0 +1,160 @@
+/*
+ * test_plan.c - daemon/model/plan: what the passes may merge and what they must leave alone.
+ * How: small plans are written by hand; whether merged plans still compute the same is test_model.c's question.
+ */
+#include "daemon/model/llama.h"
+#include "daemon/model/plan.h"
+
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct plan plan;
+static int32_t x, y, wide; /* slots of width 8, 8 and 24 */
+
+static void setup(void)
+{
+    struct llm_error error;
+    ck_assert_int_eq(plan_open(&plan, 16, 16, &error), LLM_OK);
+    plan.architecture = "test";
+    plan.head_dim = 4;
+    plan_add_slot(&plan, "logits", 8, PLAN_ROWS_WANTED);
+    x = plan_add_slot(&plan, "x", 8, PLAN_ROWS_BATCH);
+    y = plan_add_slot(&plan, "y", 8, PLAN_ROWS_BATCH);
+    wide = plan_add_slot(&plan, "wide", 24, PLAN_ROWS_BATCH);
+}
+
+static void teardown(void)
+{
+    plan_close(&plan);
+}
+
+static void add_linear(int32_t out, int32_t column, int32_t in, const char *name)
+{
+    struct plan_step *step = plan_add_step(&plan, PLAN_LINEAR, PLAN_ROWS_BATCH, 0);
+    step->out = plan_columns(out, column, 8);
+    step->in = plan_whole(&plan, in);
+    step->weight = plan_add_weight(&plan, PLAN_WEIGHT_MATRIX, 8, 8, "%s", name);
+}
+
+START_TEST(neighbours_over_one_input_become_one_matrix)
+{
+    add_linear(wide, 0, x, "a");
+    add_linear(wide, 8, x, "b");
+    add_linear(wide, 16, x, "c");
+    add_linear(y, 0, x, "d");
+    plan_merge_linears(&plan);
+    ck_assert_int_eq(plan.step_count, 2);
+    ck_assert_int_eq(plan.weight_count, 2);
+    const struct plan_weight *merged = &plan.weights[plan.steps[0].weight];
+    ck_assert_int_eq(merged->N, 24);
+    ck_assert_int_eq(merged->K, 8);
+    ck_assert_int_eq(merged->part_count, 3);
+    ck_assert_str_eq(merged->parts[2].tensor, "c");
+    ck_assert_int_eq(plan.steps[0].out.width, 24);
+    ck_assert_str_eq(plan.weights[plan.steps[1].weight].parts[0].tensor, "d");
+}
+END_TEST
+
+/* Another input, a gap between the outputs, the wrong order, a sum onto the output: each stays as it is. */
+START_TEST(what_does_not_belong_together_stays_apart)
+{
+    add_linear(wide, 0, x, "a");
+    add_linear(wide, 8, y, "other input");
+    add_linear(wide, 0, y, "wrong order");
+    add_linear(wide, 16, y, "gap");
+    add_linear(y, 0, x, "b");
+    plan.steps[4].op = PLAN_LINEAR_ADD;
+    plan_merge_linears(&plan);
+    ck_assert_int_eq(plan.step_count, 5);
+    ck_assert_int_eq(plan.weight_count, 5);
+    for (int32_t i = 0; i < 5; i++)
+        ck_assert_int_eq(plan.steps[i].weight, i);
+}
+END_TEST
+
+START_TEST(a_matrix_has_at_most_four_tensors)
+{
+    int32_t widest = plan_add_slot(&plan, "widest", 48, PLAN_ROWS_BATCH);
+    for (int i = 0; i < 6; i++)
+        add_linear(widest, 8 * i, x, "part");
+    plan_merge_linears(&plan);
+    ck_assert_int_eq(plan.step_count, 2);
+    ck_assert_int_eq(plan.weights[0].part_count, 4);
+    ck_assert_int_eq(plan.weights[1].part_count, 2);
+}
+END_TEST
+
+START_TEST(rotations_of_neighbouring_heads_become_one)
+{
+    plan_add_step(&plan, PLAN_ROPE, PLAN_ROWS_BATCH, 0)->out = plan_columns(wide, 0, 8);
+    plan_add_step(&plan, PLAN_ROPE, PLAN_ROWS_BATCH, 0)->out = plan_columns(wide, 8, 4);
+    plan_add_step(&plan, PLAN_ROPE, PLAN_ROWS_BATCH, 0)->out = plan_columns(wide, 16, 4);
+    plan_merge_ropes(&plan);
+    ck_assert_int_eq(plan.step_count, 2);
+    ck_assert_int_eq(plan.steps[0].out.width, 12);
+    ck_assert_int_eq(plan.steps[1].out.column, 16);
+}
+END_TEST
+
+START_TEST(a_backend_without_an_op_is_refused_with_its_name)
+{
+    struct kernel_stream *stream;
+    struct llm_error error;
+    ck_assert_int_eq(kernel_stream_open("reference", NULL, &stream, &error), LLM_OK);
+    struct kernel_ops ops = *stream->ops;
+    add_linear(y, 0, x, "a");
+    ck_assert_int_eq(plan_check(&plan, &ops, &error), LLM_OK);
+    ops.linear = NULL;
+    ck_assert_int_eq(plan_check(&plan, &ops, &error), LLM_ERR_UNSUPPORTED);
+    ck_assert_str_eq(error.message, "this backend has no op \"linear\"");
+    kernel_stream_close(stream);
+}
+END_TEST
+
+START_TEST(a_matrix_that_fills_part_of_a_row_stops_us)
+{
+    struct llm_error error;
+    struct kernel_ops none = {0};
+    add_linear(wide, 0, x, "a");
+    (void)!plan_check(&plan, &none, &error);
+}
+END_TEST
+
+START_TEST(a_head_wider_than_the_kernels_is_refused)
+{
+    const struct model_config config = {.hidden_size = 8,
+                                        .intermediate_size = 8,
+                                        .layer_count = 1,
+                                        .head_count = 1,
+                                        .kv_head_count = 1,
+                                        .head_dim = 2 * KERNEL_HEAD_DIM_MAX,
+                                        .vocab_size = 8,
+                                        .context_max_tokens = 8};
+    struct plan llama;
+    struct llm_error error;
+    ck_assert_int_eq(llama_plan(&llama, &config, &error), LLM_ERR_UNSUPPORTED);
+    ck_assert_str_eq(error.message, "a head has 512 dimensions; the kernels take at most 256");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("daemon/plan");
+    TCase *tc = tcase_create("plan");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, neighbours_over_one_input_become_one_matrix);
+    tcase_add_test(tc, what_does_not_belong_together_stays_apart);
+    tcase_add_test(tc, a_matrix_has_at_most_four_tensors);
+    tcase_add_test(tc, rotations_of_neighbouring_heads_become_one);
+    tcase_add_test(tc, a_backend_without_an_op_is_refused_with_its_name);
+    tcase_add_test_raise_signal(tc, a_matrix_that_fills_part_of_a_row_stops_us, SIGABRT);
+    tcase_add_test(tc, a_head_wider_than_the_kernels_is_refused);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
