@@ -213,6 +213,7 @@ void llm_disconnect(llm_connection *connection)
     close(connection->to_engine_fd);
     close(connection->to_client_fd);
     llm_slot_table_close(&connection->slots, inherited);
+    llm_attachment_drop(llm_connection_attachment(connection));
     llm_fork_guard_close(&connection->guard);
     free(connection);
 }

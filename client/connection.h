@@ -36,6 +36,7 @@ struct llm_connection {
     struct llm_slot_table slots;       /* has its own lock */
     _Atomic uint64_t next_liveness_ns; /* when some waiting thread next looks at the socket */
     _Atomic bool bell_armed;           /* llm_connection_fd() was called */
+    _Atomic(struct llm_attachment *) attachment; /* set once; attachment.h */
 };
 
 /* LLM_ERR_FORKED in a child of the process that connected; touches no mapping. */

@@ -53,6 +53,8 @@ enum llm_status llm_slot_table_open(struct llm_slot_table *table, struct llm_con
 
 void llm_slot_table_close(struct llm_slot_table *table, bool inherited)
 {
+    for (uint32_t slot = 0; table->streams && slot < table->geometry.stream_slots; slot++)
+        llm_attachment_drop(table->streams[slot].attachment); /* of streams that nobody closed */
     free(table->streams);
     free(table->free_slots);
     free(table->ranges);

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 
+#include "client/attachment.h"
 #include "client/llm.h"
 #include "client/range_set.h"
 #include "shm/queue.h"
@@ -40,6 +41,7 @@ struct llm_stream {
     uint32_t body_offset, body_bytes;
     uint64_t submitted_ns;
     struct llm_stream_reader reader;
+    struct llm_attachment *attachment; /* attachment.h; NULL: none */
 };
 
 struct llm_slot_table {

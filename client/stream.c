@@ -221,5 +221,7 @@ void llm_stream_close(llm_stream *stream)
     struct llm_stream_look look;
     if (look_at(stream, &look, NULL) != LLM_OK || !look.done)
         cancel(stream);
+    llm_attachment_drop(stream->attachment);
+    stream->attachment = NULL;
     llm_slot_table_drop(&stream->connection->slots, stream);
 }

@@ -186,6 +186,68 @@ LLM_API LLM_MUST_CHECK enum llm_status
 llm_decode_whole(const llm_vocab *vocab, const uint32_t *tokens, size_t token_count, uint32_t flags,
                  char *out_text, size_t capacity_bytes, size_t *out_bytes, llm_error *error);
 
+/* ---- Answers as text ------------------------------------------------------------------------------ */
+
+/*
+ * The vocabulary of one of the daemon's models, mapped and opened at its first use.
+ *
+ *   model            NULL: the daemon's default model
+ *   out_vocab        belongs to the connection: good until llm_disconnect()
+ *   returns          LLM_OK
+ *                    LLM_ERR_NOT_FOUND  the daemon has no such model: `llmctl status` names those it has
+ *                    LLM_ERR_INVALID    the name is too long
+ *                    and what llm_memory_map() and llm_vocab_open() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_connection_vocab(llm_connection *connection,
+                                                            const char *model,
+                                                            const llm_vocab **out_vocab,
+                                                            llm_error *error);
+
+/*
+ * Submit a prompt as text; read the answer with llm_stream_read_text(), or its ids with llm_stream_read().
+ *
+ *   prompt           terminated; special tokens in it are plain text (llm_encode() and llm_submit() for others)
+ *   sampling         NULL: greedy, 256 tokens
+ *   out_stream       llm_stream_close() ends it
+ *   returns          what llm_connection_vocab(), llm_encode() and llm_submit() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_generate_text(llm_connection *connection,
+                                                         const char *prompt,
+                                                         const llm_sampling *sampling,
+                                                         llm_stream **out_stream, llm_error *error);
+
+/*
+ * Copy out the text that has arrived, waiting for some if there is none: whole UTF-8 characters, without
+ * end-of-text tokens and stop ids, and nothing of a stop string (an end that may become one is held back
+ * until the next token decides).
+ *
+ *   stream           from llm_generate_text(); one thread at a time, either as text or as ids
+ *   out_text         [capacity_bytes], at least LLM_DECODE_CAPACITY_MIN; not terminated
+ *   timeout_ns       longest wait; 0 only looks; LLM_FOREVER
+ *   out_bytes        bytes written; 0 with LLM_OK means the answer is complete
+ *   returns          LLM_OK
+ *                    LLM_ERR_TIMEOUT  nothing yet; the stream is still good
+ *                    LLM_ERR_INVALID  a stream of llm_submit(): read ids and llm_decode() them
+ *                    LLM_ERR_LIMIT    the buffer is smaller than LLM_DECODE_CAPACITY_MIN
+ *                    any other        how the request failed, after the text it produced was read
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_stream_read_text(llm_stream *stream, char *out_text,
+                                                            size_t capacity_bytes,
+                                                            uint64_t timeout_ns, size_t *out_bytes,
+                                                            llm_error *error);
+
+/*
+ * Ask and wait for the whole answer.
+ *
+ *   out_text         [capacity_bytes], terminated. On failure: what had arrived, if the prompt was submitted
+ *   returns          LLM_OK
+ *                    LLM_ERR_LIMIT  the answer is longer than the buffer; the request is cancelled
+ *                    and what llm_generate_text() and llm_stream_read_text() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_complete(llm_connection *connection, const char *prompt,
+                                                    const llm_sampling *sampling, char *out_text,
+                                                    size_t capacity_bytes, llm_error *error);
+
 #ifdef __cplusplus
 }
 #endif

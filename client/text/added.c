@@ -62,9 +62,8 @@ static uint32_t lower_bound(const llm_vocab *vocab, uint32_t low, uint32_t high,
     return low;
 }
 
-/* The longest allowed added token that starts at `at`, as an index, or LLM_TOKEN_NONE. */
-static uint32_t longest(const llm_vocab *vocab, struct llm_slice text, size_t at, bool special,
-                        size_t *out_bytes)
+/* The longest added token that starts at `at`, as an index, or LLM_TOKEN_NONE. */
+static uint32_t longest(const llm_vocab *vocab, struct llm_slice text, size_t at, size_t *out_bytes)
 {
     uint32_t low = vocab->added_start[text.bytes[at]];
     uint32_t high = vocab->added_start[text.bytes[at] + 1u];
@@ -72,10 +71,8 @@ static uint32_t longest(const llm_vocab *vocab, struct llm_slice text, size_t at
     for (size_t depth = 1; low < high; depth++) {
         /* All of [low, high) agree with the text in `depth` bytes; one that ends here is the first. */
         if (byte_at(vocab, low, depth) < 0) {
-            if (special || !(vocab->view.added[low].flags & LLM_ADDED_SPECIAL)) {
-                best = low;
-                *out_bytes = depth;
-            }
+            best = low;
+            *out_bytes = depth;
             low++;
         }
         if (at + depth == text.count)
@@ -97,13 +94,17 @@ bool llm_added_find(const llm_vocab *vocab, struct llm_slice text, size_t from, 
 {
     for (size_t at = from; at < text.count; at++) {
         size_t bytes = 0;
-        uint32_t index = longest(vocab, text, at, special, &bytes);
+        uint32_t index = longest(vocab, text, at, &bytes);
         if (index == LLM_TOKEN_NONE)
             continue;
         const struct llm_vocab_added *added = &vocab->view.added[index];
         size_t start = at, end = at + bytes;
-        if (added->flags & LLM_ADDED_SINGLE_WORD && !stands_alone(text, start, end))
+        bool plain = (added->flags & LLM_ADDED_SPECIAL && !special) ||
+                     (added->flags & LLM_ADDED_SINGLE_WORD && !stands_alone(text, start, end));
+        if (plain) { /* all of it is plain text, shorter tokens inside it too */
+            at = end - 1;
             continue;
+        }
         uint32_t c;
         unsigned length;
         if (added->flags & LLM_ADDED_STRIP_LEFT)

@@ -18,7 +18,7 @@ struct llm_added_match {
     size_t end;
 };
 
-/* The first added token at or after `from`; special ones only when allowed. */
+/* The first added token at or after `from`. A special one that is not allowed is plain text, to its end. */
 bool llm_added_find(const llm_vocab *vocab, struct llm_slice text, size_t from, bool special,
                     struct llm_added_match *out_match);
 

@@ -112,16 +112,18 @@ static enum llm_status merge_segment(struct llm_bpe *bpe, const struct llm_vocab
 
 /* ---- Symbols of a piece ---------------------------------------------------------------------------- */
 
-static bool add_symbol(struct llm_bpe *bpe, uint32_t id)
+static enum llm_status add_symbol(struct llm_bpe *bpe, uint32_t id, struct llm_error *error)
 {
     void *symbols = bpe->symbols;
     bool room =
         reserve(&symbols, &bpe->symbol_capacity, bpe->symbol_count + 1, sizeof *bpe->symbols);
     bpe->symbols = symbols;
-    if (room)
-        bpe->symbols[bpe->symbol_count++] = (struct llm_bpe_symbol){.id = id};
+    if (!room)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to encode a piece of %zu symbols",
+                        bpe->symbol_count);
+    bpe->symbols[bpe->symbol_count++] = (struct llm_bpe_symbol){.id = id};
     bpe->steps++;
-    return room;
+    return LLM_OK;
 }
 
 static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *text, unsigned bytes)
@@ -132,9 +134,9 @@ static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *t
     return true;
 }
 
-/* The symbol at `text`: its id, or NONE when only its single bytes have ids (or nothing has). */
-static unsigned next_symbol(const struct llm_vocab_view *vocab, const uint8_t *text, size_t bytes,
-                            uint32_t *out_id)
+/* The character (or byte) at `text` and its id, or NONE when it has none of its own. */
+static unsigned next_character(const struct llm_vocab_view *vocab, const uint8_t *text,
+                               size_t bytes, uint32_t *out_id)
 {
     if (vocab->header->kind == LLM_VOCAB_BYTE_LEVEL) {
         *out_id = vocab->byte_tokens[text[0]];
@@ -145,47 +147,65 @@ static unsigned next_symbol(const struct llm_vocab_view *vocab, const uint8_t *t
     return length ? length : 1;
 }
 
+/* A character without an id: its bytes, or else the unknown token, one for neighbours that fuse. */
+static enum llm_status add_unknown(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
+                                   const uint8_t *text, unsigned length, bool *fused,
+                                   struct llm_error *error)
+{
+    const struct llm_vocab_header *h = vocab->header;
+    enum llm_status status = LLM_OK;
+    if (has_byte_tokens(vocab, text, length)) {
+        for (unsigned i = 0; i < length && status == LLM_OK; i++)
+            status = add_symbol(bpe, vocab->byte_tokens[text[i]], error);
+        *fused = false;
+        return status;
+    }
+    if (h->unk_id == NONE)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "the vocabulary has no token for byte 0x%02x of the text", text[0]);
+    if (!*fused)
+        status = add_symbol(bpe, h->unk_id, error);
+    *fused = h->flags & LLM_VOCAB_FUSE_UNKNOWN;
+    return status;
+}
+
+static enum llm_status encode_characters(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
+                                         const uint8_t *piece, size_t bytes,
+                                         struct llm_token_sink *sink, struct llm_error *error)
+{
+    bool fused = false; /* the last symbol is an unknown one that the next unknown one joins */
+    bpe->symbol_count = 0;
+    for (size_t at = 0; at < bytes;) {
+        uint32_t id;
+        unsigned length = next_character(vocab, piece + at, bytes - at, &id);
+        enum llm_status status = LLM_OK;
+        if (bpe->symbol_count > 0 && !llm_vocab_joins(vocab, piece[at - 1], piece[at]))
+            status = merge_segment(bpe, vocab, sink, error);
+        if (status == LLM_OK && id == NONE)
+            status = add_unknown(bpe, vocab, piece + at, length, &fused, error);
+        else if (status == LLM_OK) {
+            status = add_symbol(bpe, id, error);
+            fused = false;
+        }
+        if (status != LLM_OK)
+            return status;
+        at += length;
+    }
+    return merge_segment(bpe, vocab, sink, error);
+}
+
 enum llm_status llm_bpe_encode(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
                                const uint8_t *piece, size_t bytes, struct llm_token_sink *sink,
                                struct llm_error *error)
 {
-    const struct llm_vocab_header *h = vocab->header;
-    uint32_t whole =
-        h->flags & LLM_VOCAB_IGNORE_MERGES ? llm_vocab_find_token(vocab, piece, bytes) : NONE;
-    if (whole != NONE) {
-        llm_token_push(sink, whole);
-        return LLM_OK;
-    }
-    bool fused = false; /* the last symbol is an unknown one that the next unknown one joins */
-    bool room = true;
-    bpe->symbol_count = 0;
-    for (size_t at = 0; at < bytes && room;) {
-        uint32_t id;
-        unsigned length = next_symbol(vocab, piece + at, bytes - at, &id);
-        if (bpe->symbol_count > 0 && !llm_vocab_joins(vocab, piece[at - 1], piece[at])) {
-            enum llm_status status = merge_segment(bpe, vocab, sink, error);
-            if (status != LLM_OK)
-                return status;
+    if (vocab->header->flags & LLM_VOCAB_IGNORE_MERGES) {
+        uint32_t whole = llm_vocab_find_token(vocab, piece, bytes);
+        if (whole != NONE) {
+            llm_token_push(sink, whole);
+            return LLM_OK;
         }
-        if (id != NONE) {
-            room = add_symbol(bpe, id);
-            fused = false;
-        } else if (has_byte_tokens(vocab, piece + at, length)) {
-            for (unsigned i = 0; i < length; i++)
-                room = room && add_symbol(bpe, vocab->byte_tokens[piece[at + i]]);
-            fused = false;
-        } else if (h->unk_id == NONE) {
-            return llm_fail(error, LLM_ERR_INVALID,
-                            "the vocabulary has no token for byte 0x%02x of the text", piece[at]);
-        } else if (!fused) {
-            room = add_symbol(bpe, h->unk_id);
-            fused = h->flags & LLM_VOCAB_FUSE_UNKNOWN;
-        }
-        at += length;
     }
-    if (!room)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory to encode a piece of %zu bytes", bytes);
-    return merge_segment(bpe, vocab, sink, error);
+    return encode_characters(bpe, vocab, piece, bytes, sink, error);
 }
 
 void llm_bpe_close(struct llm_bpe *bpe)

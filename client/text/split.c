@@ -40,10 +40,15 @@ static enum llm_status pass_on(struct llm_splitter *s, uint32_t level, const uin
     return split_from(s, level + 1, (struct llm_slice){bytes, count}, error);
 }
 
-/* The first match at or after `from`. *out_found is false at the end of the text. */
+struct match {
+    bool found; /* false at the end of the text */
+    size_t start;
+    size_t end;
+};
+
+/* The first match at or after `from`. */
 static enum llm_status find(struct llm_splitter *s, uint32_t level, struct llm_slice text,
-                            size_t from, bool *out_found, size_t *out_start, size_t *out_end,
-                            llm_error *error)
+                            size_t from, struct match *out_match, llm_error *error)
 {
     const pcre2_code *code = s->vocab->splits[level];
     int rc =
@@ -52,23 +57,31 @@ static enum llm_status find(struct llm_splitter *s, uint32_t level, struct llm_s
         PCRE2_ERROR_JIT_STACKLIMIT) /* machine code has a small stack, the interpreter a heap */
         rc = pcre2_match(code, text.bytes, text.count, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
                          s->match, s->limits);
-    *out_found = rc >= 0;
+    *out_match = (struct match){.found = rc >= 0};
     if (rc == PCRE2_ERROR_NOMATCH)
         return LLM_OK;
     if (rc == PCRE2_ERROR_NOMEMORY)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory to match pattern %u", level);
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to match split pattern %u", level);
     if (rc < 0)
         return llm_fail(error, LLM_ERR_LIMIT,
                         "the model's split pattern %u gives up on this text at byte %zu of %zu "
                         "(PCRE2 error %d)",
                         level, from, text.count, rc);
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(s->match);
+    out_match->start = bounds[0];
+    out_match->end = bounds[1];
     if (bounds[0] < from || bounds[1] < bounds[0] || bounds[1] > text.count)
         return llm_fail(error, LLM_ERR_CORRUPT, "the model's split pattern %u matches backwards",
                         level);
-    *out_start = bounds[0];
-    *out_end = bounds[1];
     return LLM_OK;
+}
+
+/* An empty match cuts, and the search goes on behind the next character. */
+static size_t search_from(struct llm_slice text, struct match match)
+{
+    if (match.start < match.end)
+        return match.end;
+    return match.end + (match.end < text.count ? llm_utf8_length(text.bytes[match.end]) : 1);
 }
 
 static enum llm_status split_from(struct llm_splitter *s, uint32_t level, struct llm_slice text,
@@ -78,27 +91,23 @@ static enum llm_status split_from(struct llm_splitter *s, uint32_t level, struct
         return s->take(s->taker, text, error);
 
     uint32_t keep = s->vocab->view.splits[level].keep;
+    struct match match = {.found = true};
     size_t done = 0, from = 0;
-    while (from <= text.count) {
-        bool found;
-        size_t start, end;
-        enum llm_status status = find(s, level, text, from, &found, &start, &end, error);
-        if (status == LLM_OK && !found)
+    enum llm_status status = LLM_OK;
+    while (from <= text.count && status == LLM_OK) {
+        status = find(s, level, text, from, &match, error);
+        if (status != LLM_OK || !match.found)
             break;
-        if (status == LLM_OK && keep & LLM_SPLIT_KEEP_GAPS)
-            status = pass_on(s, level, text.bytes + done, start - done, error);
+        if (keep & LLM_SPLIT_KEEP_GAPS)
+            status = pass_on(s, level, text.bytes + done, match.start - done, error);
         if (status == LLM_OK && keep & LLM_SPLIT_KEEP_MATCHES)
-            status = pass_on(s, level, text.bytes + start, end - start, error);
-        if (status != LLM_OK)
-            return status;
-        done = end;
-        from = end; /* an empty match cuts, and the search goes on behind the next character */
-        if (start == end)
-            from += end < text.count ? llm_utf8_length(text.bytes[end]) : 1;
+            status = pass_on(s, level, text.bytes + match.start, match.end - match.start, error);
+        done = match.end;
+        from = search_from(text, match);
     }
-    if (keep & LLM_SPLIT_KEEP_GAPS)
-        return pass_on(s, level, text.bytes + done, text.count - done, error);
-    return LLM_OK;
+    if (status == LLM_OK && keep & LLM_SPLIT_KEEP_GAPS)
+        status = pass_on(s, level, text.bytes + done, text.count - done, error);
+    return status;
 }
 
 enum llm_status llm_split(struct llm_splitter *splitter, struct llm_slice text, llm_error *error)

@@ -356,7 +356,7 @@ static void note_failure(struct keeper *keeper, const char *text)
 {
     struct engine *engine = &keeper->engine;
     engine->failed = true;
-    snprintf(engine->reason, sizeof engine->reason, "%s", text);
+    snprintf(engine->reason, sizeof engine->reason, "%.*s", LLM_NOTE_BYTES - 1, text);
 }
 
 static void hear(struct keeper *keeper, const struct channel_message *message)
@@ -497,6 +497,8 @@ void engine_process_ready(struct keeper *keeper)
                  (unsigned long long)engine->generation, how);
     engine->stop_asked = engine->replace = false;
     status_page_engine(keeper);
+    if (asked && exit_code > 0)
+        keeper->exit_code = 1; /* it was asked to end and did not end well: see its last lines */
     if (keeper->stopping)
         return;
     if (engine->failed)

@@ -21,8 +21,7 @@
 
 #include <math.h>
 
-#define SPAN      KERNEL_ATTENTION_SPAN_TOKENS
-#define TILE_DIMS 4 /* vectors of values held at once for one query; half as many for each of two */
+#define SPAN KERNEL_ATTENTION_SPAN_TOKENS
 
 /* Keys [begin, end) of one span as places 0..63; first is position 64 * span. */
 struct span {
@@ -187,14 +186,14 @@ static void weights_of_span(float scores[SPAN], struct span seen, float scale, f
 ALWAYS_INLINE void values_tile(struct attention_scratch *scratch, int32_t from, struct span seen,
                                int32_t d, int32_t stride, int Q, int V)
 {
-    vec acc[4][2 * TILE_DIMS];
+    vec acc[4][8]; /* Q * V of them are used, at most 8 */
     UNROLL
     for (int q = 0; q < Q; q++)
         UNROLL
     for (int v = 0; v < V; v++)
         acc[q][v] = vec_set(0);
     for (int32_t j = seen.begin; j < seen.end; j++) {
-        vec value[2 * TILE_DIMS];
+        vec value[8];
         UNROLL
         for (int v = 0; v < V; v++)
             value[v] = vec_load(scratch->value_rows[j] + d + v * VEC_LANES);
@@ -229,12 +228,17 @@ static void values_rest(struct attention_scratch *scratch, int32_t from, struct 
 ALWAYS_INLINE void values_queries(struct attention_scratch *scratch, int32_t from, struct span seen,
                                   int32_t D, int Q)
 {
-    const int V = Q == 1 ? 2 * TILE_DIMS : 2;
-    int32_t d = 0;
-    for (; d + V * VEC_LANES <= D; d += V * VEC_LANES)
-        values_tile(scratch, from, seen, d, head_stride(D), Q, V);
+    int32_t d = 0, stride = head_stride(D);
+    if (Q == 1) {
+        for (; d + 8 * VEC_LANES <= D; d += 8 * VEC_LANES)
+            values_tile(scratch, from, seen, d, stride, Q, 8);
+        for (; d + 4 * VEC_LANES <= D; d += 4 * VEC_LANES)
+            values_tile(scratch, from, seen, d, stride, Q, 4);
+    }
+    for (; d + 2 * VEC_LANES <= D; d += 2 * VEC_LANES)
+        values_tile(scratch, from, seen, d, stride, Q, 2);
     for (; d + VEC_LANES <= D; d += VEC_LANES)
-        values_tile(scratch, from, seen, d, head_stride(D), Q, 1);
+        values_tile(scratch, from, seen, d, stride, Q, 1);
     if (d < D)
         values_rest(scratch, from, seen, d, D, Q);
 }

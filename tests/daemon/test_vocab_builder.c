@@ -135,6 +135,33 @@ START_TEST(the_alphabet_is_a_bijection_of_the_bytes)
 }
 END_TEST
 
+START_TEST(the_built_in_model_has_text)
+{
+    static const char text[] = "Mara keeps the copper key.\n\nQ: Who keeps it?";
+    json_t *json = load_json(LLM_SOURCE_DIR "/models/tinynotes/tokenizer.json");
+    json_t *config = load_json(LLM_SOURCE_DIR "/models/tinynotes/tokenizer_config.json");
+    size_t bytes, count, text_bytes;
+    void *image = build_image(json, config, &bytes);
+    llm_vocab *vocab = open_image(image, bytes);
+    uint32_t tokens[64];
+    char back[64];
+    ck_assert_int_eq(
+        llm_encode(vocab, text, strlen(text), LLM_ENCODE_AFFIXES, tokens, 64, &count, NULL),
+        LLM_OK);
+    ck_assert_uint_eq(tokens[0], llm_token_find(vocab, "<s>", 3));
+    ck_assert_uint_lt(count, 32);
+    ck_assert_int_eq(
+        llm_decode_whole(vocab, tokens, count, 0, back, sizeof back, &text_bytes, NULL), LLM_OK);
+    ck_assert_uint_eq(text_bytes, strlen(text));
+    ck_assert_mem_eq(back, text, text_bytes);
+    ck_assert(llm_token_is_eos(vocab, llm_token_find(vocab, "</s>", 4)));
+    llm_vocab_close(vocab);
+    free(image);
+    json_decref(json);
+    json_decref(config);
+}
+END_TEST
+
 /* ---- What is refused ------------------------------------------------------------------------------- */
 
 /* `path` is keys joined by '/'; `value` replaces what is there ("" deletes it). */
@@ -414,6 +441,7 @@ int main(void)
     tcase_add_test(good, tokenizer_config_names_the_ends_and_overrules_the_template);
     tcase_add_test(good, ids_without_text_are_marked_unused);
     tcase_add_test(good, merges_may_be_strings_or_pairs);
+    tcase_add_test(good, the_built_in_model_has_text);
     tcase_add_test(good, the_alphabet_is_a_bijection_of_the_bytes);
     suite_add_tcase(suite, good);
     TCase *bad = tcase_create("bad files");

@@ -1,0 +1,32 @@
+/*
+ * attachment.h - what a library above libllm keeps with a connection or a stream.
+ *
+ * Idea     The other library puts a struct llm_attachment first in its own struct and hangs it on the handle;
+ *          libllm calls close() when the handle is closed and otherwise never looks at it. libllm-text
+ *          keeps vocabularies and half-decoded text there, so that libllm itself needs libc only.
+ * Threads  A connection's attachment is set once, by whichever thread comes first; a stream's by the thread
+ *          that has the stream.
+ * See      client/text/connection_vocab.c, client/text/generate_text.c. Not installed.
+ */
+#ifndef LLM_CLIENT_ATTACHMENT_H
+#define LLM_CLIENT_ATTACHMENT_H
+
+#include "client/llm.h"
+
+struct llm_attachment {
+    void (*close)(struct llm_attachment *attachment);
+};
+
+/* False: there is one already, and the new one stays the caller's. */
+LLM_API LLM_MUST_CHECK bool llm_connection_attach(llm_connection *connection,
+                                                  struct llm_attachment *attachment);
+LLM_API struct llm_attachment *llm_connection_attachment(llm_connection *connection); /* or NULL */
+
+/* The stream must not have one yet. */
+LLM_API void llm_stream_attach(llm_stream *stream, struct llm_attachment *attachment);
+LLM_API struct llm_attachment *llm_stream_attachment(llm_stream *stream); /* or NULL */
+
+/* Close and forget; NULL inside is accepted. For libllm itself. */
+void llm_attachment_drop(struct llm_attachment *attachment);
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * test_llmctl.c - llmctl against a real daemon with the built-in model: what it prints, how it exits.
+ * How: each test has a daemon of its own; commands run through the shell, as an operator types them.
+ */
+#include <check.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/command.h"
+#include "tests/support/daemon.h"
+
+static struct test_daemon served;
+static char out[65536];
+#define RUN(...) run_command(out, sizeof out, __VA_ARGS__)
+
+static void start(void)
+{
+    test_daemon_start(&served, (const char *const[]){"--model", "tinynotes", NULL});
+    setenv("LLMD_SOCKET", served.socket, 1);
+}
+
+static void stop(void)
+{
+    RUN("rm -f %s/story", served.directory);
+    test_daemon_stop(&served);
+}
+
+#define ASSERT_SAYS(text) \
+    ck_assert_msg(strstr(out, (text)) != NULL, "no \"%s\" in: %s", (text), out)
+
+START_TEST(status_shows_daemon_device_model_and_clients)
+{
+    ck_assert_int_eq(RUN("llmctl status"), 0);
+    ASSERT_SAYS("daemon   llmd 0.1");
+    ASSERT_SAYS("engine generation 1");
+    ASSERT_SAYS("device   cpu");
+    ASSERT_SAYS("blocks x 16 tokens, 0 held, 0 cached");
+    ASSERT_SAYS("models   tinynotes* (2.");
+    ASSERT_SAYS("clients  0 attached   requests 0 running, 0 queued   served 0");
+    ck_assert_msg(strstr(out, "trouble") == NULL, "trouble: %s", out);
+}
+END_TEST
+
+START_TEST(every_list_is_json_when_asked)
+{
+    static const char *const verbs[] = {
+        "status",   "clients",        "requests",
+        "counters", "errors",         "check",
+        "ping",     "engine restart", "generate --max-tokens 3 Once"};
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        json_error_t error;
+        ck_assert_msg(RUN("llmctl %s --json", verbs[i]) == 0, "llmctl %s: %s", verbs[i], out);
+        json_t *read = json_loads(out, 0, &error);
+        ck_assert_msg(read != NULL, "llmctl %s: %s in %s", verbs[i], error.text, out);
+        json_decref(read);
+    }
+}
+END_TEST
+
+START_TEST(generate_prints_the_answer_and_same_seed_means_same_answer)
+{
+    char first[sizeof out];
+    ck_assert_int_eq(
+        RUN("llmctl generate --max-tokens 40 --temperature 0.8 --seed 11 'Once upon a time'"), 0);
+    ck_assert_uint_gt(strlen(out), 40);
+    strcpy(first, out);
+    ck_assert_int_eq(RUN("echo -n 'Once upon a time' | llmctl generate --max-tokens 40 "
+                         "--temperature 0.8 --seed 11"),
+                     0);
+    ck_assert_str_eq(out, first); /* a prompt on stdin is the same prompt */
+}
+END_TEST
+
+START_TEST(generate_ends_before_the_stop_string)
+{
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 200 --stop . 'Once upon a time'"), 0);
+    ck_assert_ptr_eq(strchr(out, '.'), NULL);
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 200 --stop . --json 'Once upon a time'"), 0);
+    ASSERT_SAYS("\"finish\": \"stop string\"");
+}
+END_TEST
+
+START_TEST(tokens_and_logprobs_come_one_a_line)
+{
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 5 --ignore-eos --tokens 'Once upon' | grep "
+                         "-cE '^[0-9]+$'"),
+                     0);
+    ck_assert_str_eq(out, "5\n");
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 5 --ignore-eos --logprobs --ids 1,2,3 | "
+                         "grep -cE '^[0-9]+\t-?[0-9.]+$'"),
+                     0);
+    ck_assert_str_eq(out, "5\n");
+}
+END_TEST
+
+START_TEST(interrupting_cancels_the_request_and_not_the_daemon)
+{
+    int rc = RUN(
+        "llmctl generate --max-tokens 8000 --ignore-eos 'Once upon a time' > %s/story & pid=$!; "
+        "while [ ! -s %s/story ]; do sleep 0.02; done; kill -INT $pid; wait $pid",
+        served.directory, served.directory);
+    ck_assert_int_eq(rc, 1);
+    ck_assert_int_eq(status_number("counters", "requests_cancelled"), 1);
+    ck_assert_int_eq(RUN("llmctl ping"), 0);
+}
+END_TEST
+
+START_TEST(a_request_can_be_seen_and_cancelled_by_its_number)
+{
+    int rc = RUN("llmctl generate --max-tokens 8000 --ignore-eos 'Once upon a time' >%s/story 2>&1 "
+                 "& pid=$!; "
+                 "while [ ! -s %s/story ]; do sleep 0.02; done; "
+                 "id=$(llmctl requests | awk 'NR == 2 { print $1 }'); llmctl cancel $id; wait "
+                 "$pid; echo rc $?",
+                 served.directory, served.directory);
+    ck_assert_int_eq(rc, 0);
+    ASSERT_SAYS("request 1 cancelled");
+    ASSERT_SAYS("rc 1");
+    ck_assert_int_eq(RUN("llmctl cancel 1 2>&1"), 1); /* gone */
+    ASSERT_SAYS("request 1");
+}
+END_TEST
+
+START_TEST(a_story_survives_its_engine)
+{
+    char undisturbed[sizeof out];
+    const char *tell = "llmctl generate --max-tokens 600 --ignore-eos 'Once upon a time'";
+    ck_assert_int_eq(RUN("%s", tell), 0);
+    strcpy(undisturbed, out);
+    int rc = RUN("%s > %s/story & pid=$!; while [ ! -s %s/story ]; do sleep 0.01; done; "
+                 "kill -9 %lld; wait $pid && cat %s/story",
+                 tell, served.directory, served.directory, status_number("engine", "pid"),
+                 served.directory);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_str_eq(out, undisturbed);
+    ck_assert_int_eq(status_number("engine", "generation"), 2);
+}
+END_TEST
+
+START_TEST(check_finds_nothing_after_work_cancels_and_a_restart)
+{
+    ck_assert_int_eq(
+        RUN("llmctl generate --max-tokens 20 'Once upon a time' && llmctl engine restart && "
+            "(timeout -s INT 0.3 llmctl generate --max-tokens 8000 --ignore-eos Once; true)"),
+        0);
+    ck_assert_msg(RUN("llmctl check") == 0, "%s", out);
+    ASSERT_SAYS("status   everything adds up");
+}
+END_TEST
+
+START_TEST(a_hung_engine_can_be_looked_at)
+{
+    long long engine = status_number("engine", "pid");
+    kill((pid_t)engine, SIGSTOP);
+    ck_assert_int_eq(RUN("llmctl status && llmctl clients && llmctl counters"), 0);
+    ck_assert_int_eq(RUN("llmctl ping --timeout 0.2 2>&1"), 5);
+    kill((pid_t)engine, SIGCONT);
+    ck_assert_int_eq(RUN("llmctl ping"), 0);
+}
+END_TEST
+
+START_TEST(a_dead_keeper_leaves_a_status_to_look_at)
+{
+    kill(served.pid, SIGKILL);
+    ck_assert_int_eq(RUN("sleep 0.2; llmctl status"), 3);
+    ASSERT_SAYS("is gone and left this status behind");
+    ASSERT_SAYS("models   tinynotes*");
+    ck_assert_int_eq(RUN("llmctl stop 2>&1"), 3);
+    /* The next daemon replaces what was left. */
+    ck_assert_int_eq(RUN("llmd --idle-exit 60 --model tinynotes"), 0);
+    ck_assert_int_eq(RUN("llmctl status"), 0);
+    ck_assert_int_eq(RUN("llmctl stop && rm -rf %s", served.directory), 0);
+}
+END_TEST
+
+static const struct {
+    const char *command;
+    int exit_code;
+    const char *says;
+} refused[] = {
+    {"llmctl", 2, "what shall be done?"},
+    {"llmctl dance", 2, "unknown verb dance"},
+    {"llmctl engine dance", 2, "engine"},
+    {"llmctl status --fast", 2, "unknown option --fast"},
+    {"llmctl status now", 2, "status does not take \"now\""},
+    {"llmctl cancel", 2, "cancel needs ID"},
+    {"llmctl cancel soon", 2, "cancel takes a request's number, not \"soon\""},
+    {"llmctl generate --top-k many x", 2, "--top-k takes a whole number"},
+    {"llmctl generate --ids 1 x", 2, "a prompt or --ids, not both"},
+    {"llmctl cancel 4711", 1, "4711"},
+    {"llmctl generate --max-tokens 0 x", 1, "max_tokens"},
+    {"llmctl generate --temperature nan x", 1, "temperature is nan"},
+    {"llmctl generate --top-p 1.5 x", 1, "top_p"},
+    {"llmctl generate --model nobody x", 1, "nobody"},
+    {"llmctl generate --ids 1,4000000000", 1, "4000000000"},
+    {"llmctl --socket /nowhere/llmd.sock status", 2, "unknown verb --socket"},
+    {"llmctl status --socket /nowhere/llmd.sock", 3, "no daemon serves /nowhere/llmd.sock"},
+    {"llmctl status --instance nobody", 3, "nobody"},
+    {"llmctl ping --socket /proc/llmd.sock", 3, "/proc/llmd.sock"},
+};
+
+START_TEST(what_cannot_be_done_is_one_sentence_and_an_exit_code)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        int rc = RUN("%s 2>&1", refused[i].command);
+        ck_assert_msg(rc == refused[i].exit_code, "%s: exit code %d: %s", refused[i].command, rc,
+                      out);
+        ck_assert_msg(strstr(out, refused[i].says) != NULL, "%s: %s", refused[i].command, out);
+        ck_assert_msg(strchr(out, '\n') == out + strlen(out) - 1, "%s: more than a line: %s",
+                      refused[i].command, out);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("e2e/llmctl");
+    TCase *tc = tcase_create("all");
+    tcase_add_checked_fixture(tc, start, stop);
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, status_shows_daemon_device_model_and_clients);
+    tcase_add_test(tc, every_list_is_json_when_asked);
+    tcase_add_test(tc, generate_prints_the_answer_and_same_seed_means_same_answer);
+    tcase_add_test(tc, generate_ends_before_the_stop_string);
+    tcase_add_test(tc, tokens_and_logprobs_come_one_a_line);
+    tcase_add_test(tc, interrupting_cancels_the_request_and_not_the_daemon);
+    tcase_add_test(tc, a_request_can_be_seen_and_cancelled_by_its_number);
+    tcase_add_test(tc, a_story_survives_its_engine);
+    tcase_add_test(tc, check_finds_nothing_after_work_cancels_and_a_restart);
+    tcase_add_test(tc, a_hung_engine_can_be_looked_at);
+    tcase_add_test(tc, what_cannot_be_done_is_one_sentence_and_an_exit_code);
+    suite_add_tcase(suite, tc);
+    TCase *dead = tcase_create("dead"); /* has no daemon left to stop */
+    tcase_add_checked_fixture(dead, start, NULL);
+    tcase_set_timeout(dead, 60);
+    tcase_add_test(dead, a_dead_keeper_leaves_a_status_to_look_at);
+    suite_add_tcase(suite, dead);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

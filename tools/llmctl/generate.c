@@ -1,0 +1,291 @@
+/*
+ * llmctl generate - one prompt, its answer as it comes.
+ *
+ * Text is read through libllm-text; --tokens, --logprobs and --ids read ids. Ctrl-C cancels the request: what
+ * arrived stays printed, the daemon goes on, the exit code is 1.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/text.h"
+#include "tools/llmctl/json_out.h"
+#include "tools/llmctl/llmctl.h"
+#include "tools/llmctl/text_out.h"
+
+#define PROMPT_BYTES_MAX LLM_ENCODE_BYTES_MAX
+#define TOKENS_AT_ONCE   256
+
+static llm_stream *volatile streaming; /* what Ctrl-C cancels; NULL: nothing yet */
+static volatile sig_atomic_t interrupted;
+
+static void cancel_streaming(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+    if (streaming)
+        llm_stream_cancel(streaming); /* may be called here, says its docstring */
+}
+
+/* The first Ctrl-C cancels; the handler is then gone, so that a second one ends llmctl at once. */
+static void watch_interrupt(llm_stream *stream)
+{
+    struct sigaction action = {.sa_handler = cancel_streaming, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    streaming = stream;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void unwatch_interrupt(void)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    streaming = NULL;
+}
+
+/* ---- What is asked --------------------------------------------------------------------------------- */
+
+static enum llm_status read_stdin(char **out_text, llm_error *error)
+{
+    size_t capacity = 0, used = 0;
+    char *text = NULL;
+    do {
+        size_t wanted = capacity ? 2 * capacity : 65536;
+        char *larger = wanted > 2 * PROMPT_BYTES_MAX ? NULL : realloc(text, wanted);
+        if (!larger) {
+            free(text);
+            return llm_fail(error, LLM_ERR_LIMIT, "the prompt on stdin is longer than %zu bytes",
+                            PROMPT_BYTES_MAX);
+        }
+        text = larger;
+        capacity = wanted;
+        used += fread(text + used, 1, capacity - used - 1, stdin);
+    } while (used == capacity - 1);
+    text[used] = 0;
+    if (ferror(stdin)) {
+        free(text);
+        return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot read the prompt from stdin");
+    }
+    *out_text = text;
+    return LLM_OK;
+}
+
+static llm_sampling sampling_of(const struct arguments *a)
+{
+    return (llm_sampling){.max_tokens = a->max_tokens,
+                          .temperature = a->temperature,
+                          .top_k = a->top_k,
+                          .top_p = a->top_p,
+                          .min_p = a->min_p,
+                          .seed = a->seed,
+                          .has_seed = a->has_seed,
+                          .logprobs = a->logprobs,
+                          .ignore_eos = a->ignore_eos,
+                          .stop_ids = a->stop_ids,
+                          .stop_id_count = a->stop_id_count,
+                          .stop_strings = a->stop_strings,
+                          .stop_string_count = a->stop_string_count,
+                          .model = a->model,
+                          .timeout_ns = a->timeout_ns};
+}
+
+static enum llm_status submit(llm_connection *connection, const struct arguments *arguments,
+                              llm_stream **out_stream, llm_error *error)
+{
+    llm_sampling sampling = sampling_of(arguments);
+    if (arguments->prompt_ids)
+        return llm_submit(connection, arguments->prompt_ids, arguments->prompt_id_count, &sampling,
+                          out_stream, error);
+    if (arguments->positional_count > 0)
+        return llm_generate_text(connection, arguments->positional[0], &sampling, out_stream,
+                                 error);
+    char *prompt = NULL;
+    enum llm_status status = read_stdin(&prompt, error);
+    if (status != LLM_OK)
+        return status;
+    status = llm_generate_text(connection, prompt, &sampling, out_stream, error);
+    free(prompt);
+    return status;
+}
+
+/* ---- What is answered ------------------------------------------------------------------------------ */
+
+/* With --json the answer is collected in `json`, else it goes to stdout as it comes. */
+struct answer {
+    llm_stream *stream;
+    const struct arguments *arguments;
+    FILE *text; /* stdout, or a memory stream for --json */
+    char *collected;
+    size_t collected_bytes;
+    struct json_out json;
+};
+
+static enum llm_status relay_text(struct answer *answer, llm_error *error)
+{
+    for (;;) {
+        char piece[1024];
+        size_t bytes = 0;
+        enum llm_status status =
+            llm_stream_read_text(answer->stream, piece, sizeof piece, LLM_FOREVER, &bytes, error);
+        if (status != LLM_OK || bytes == 0)
+            return status;
+        fwrite(piece, 1, bytes, answer->text);
+        fflush(answer->text);
+    }
+}
+
+static void print_ids(struct answer *answer, const uint32_t *ids, const float *logprobs,
+                      uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (answer->arguments->json) {
+            json_out_object(&answer->json, NULL);
+            json_out_count(&answer->json, "id", ids[i]);
+            if (answer->arguments->logprobs)
+                json_out_real(&answer->json, "logprob", (double)logprobs[i]);
+            json_out_end(&answer->json);
+        } else if (answer->arguments->logprobs) {
+            printf("%u\t%.6f\n", ids[i], (double)logprobs[i]);
+        } else {
+            printf("%u\n", ids[i]);
+        }
+    }
+    fflush(stdout);
+}
+
+static enum llm_status relay_ids(struct answer *answer, llm_error *error)
+{
+    for (;;) {
+        uint32_t ids[TOKENS_AT_ONCE], count = 0;
+        float logprobs[TOKENS_AT_ONCE];
+        enum llm_status status = llm_stream_read(answer->stream, ids, logprobs, TOKENS_AT_ONCE,
+                                                 LLM_FOREVER, &count, error);
+        if (status != LLM_OK || count == 0)
+            return status;
+        print_ids(answer, ids, logprobs, count);
+    }
+}
+
+static const char *finish_name(enum llm_finish_reason finish)
+{
+    static const char *const names[] = {
+        [LLM_FINISHED_NOT] = "not finished",        [LLM_FINISHED_STOP_ID] = "stop id",
+        [LLM_FINISHED_STOP_STRING] = "stop string", [LLM_FINISHED_LENGTH] = "length",
+        [LLM_FINISHED_CONTEXT] = "context full",    [LLM_FINISHED_CANCELLED] = "cancelled",
+        [LLM_FINISHED_FAILED] = "failed",           [LLM_FINISHED_ANSWERED] = "answered",
+    };
+    return (unsigned)finish < sizeof names / sizeof names[0] ? names[finish] : "unknown";
+}
+
+static double tokens_per_second(const llm_stream_info *info)
+{
+    uint64_t span_ns = info->last_token_ns - info->first_token_ns;
+    return info->output_tokens > 1 && info->last_token_ns > info->first_token_ns
+               ? (double)(info->output_tokens - 1) * 1e9 / (double)span_ns
+               : 0;
+}
+
+static void print_stats(const llm_stream_info *info)
+{
+    fprintf(stderr,
+            "request %" PRIu64 "  prompt %u tokens (%u cached)  queued %s  first token %s  "
+            "%u tokens, %.0f/s  finish: %s  seed %" PRIu64 "\n",
+            info->request_id, info->prompt_tokens, info->cached_tokens,
+            text_span(info->queued_ns).text, text_span(info->first_token_ns).text,
+            info->output_tokens, tokens_per_second(info), finish_name(info->finish), info->seed);
+}
+
+static void json_stats(struct json_out *json, const llm_stream_info *info)
+{
+    json_out_text(json, "finish", finish_name(info->finish));
+    json_out_text(json, "status", llm_status_name(info->status));
+    json_out_text(json, "message", info->message);
+    json_out_count(json, "request_id", info->request_id);
+    json_out_text(json, "seed",
+                  text_plain(info->seed).text); /* many readers lose digits past 2^53 */
+    json_out_count(json, "prompt_tokens", info->prompt_tokens);
+    json_out_count(json, "cached_tokens", info->cached_tokens);
+    json_out_count(json, "output_tokens", info->output_tokens);
+    json_out_count(json, "queued_ns", info->queued_ns);
+    json_out_count(json, "first_token_ns", info->first_token_ns);
+    json_out_count(json, "last_token_ns", info->last_token_ns);
+}
+
+/* Relay the whole answer; with --json it becomes one object that ends with the statistics. */
+static enum llm_status relay(struct answer *answer, llm_error *error)
+{
+    const struct arguments *arguments = answer->arguments;
+    bool as_ids = arguments->tokens || arguments->logprobs || arguments->prompt_ids;
+    llm_stream_info info = {0};
+    if (arguments->json) {
+        json_out_init(&answer->json, stdout);
+        json_out_object(&answer->json, NULL);
+    }
+    if (arguments->json && as_ids)
+        json_out_array(&answer->json, "tokens");
+    enum llm_status status = as_ids ? relay_ids(answer, error) : relay_text(answer, error);
+    if (llm_stream_describe(answer->stream, &info, NULL) != LLM_OK)
+        info.status = status;
+    if (arguments->json) {
+        fflush(answer->text);
+        if (as_ids)
+            json_out_end(&answer->json);
+        else
+            json_out_bytes(&answer->json, "text", answer->collected, answer->collected_bytes);
+        json_stats(&answer->json, &info);
+        json_out_end(&answer->json);
+    } else if (!as_ids) {
+        putchar('\n');
+    }
+    fflush(stdout);
+    if (arguments->stats)
+        print_stats(&info);
+    return status;
+}
+
+static enum llm_status answer(llm_stream *stream, const struct arguments *arguments,
+                              llm_error *error)
+{
+    struct answer answer = {.stream = stream, .arguments = arguments, .text = stdout};
+    if (arguments->json)
+        answer.text = open_memstream(&answer.collected, &answer.collected_bytes);
+    if (!answer.text)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to collect the answer in");
+    enum llm_status status = relay(&answer, error);
+    if (arguments->json)
+        fclose(answer.text);
+    free(answer.collected);
+    return status;
+}
+
+enum llmctl_exit llmctl_generate(const struct arguments *arguments)
+{
+    llm_connection *connection;
+    llm_stream *stream;
+    llm_error error;
+    if (arguments->prompt_ids && arguments->positional_count > 0) {
+        fputs("llmctl: generate takes a prompt or --ids, not both\n", stderr);
+        return LLMCTL_USAGE;
+    }
+    if (llmctl_connect(arguments, true, &connection, &error) != LLM_OK)
+        return llmctl_fail(&error);
+    enum llm_status status = submit(connection, arguments, &stream, &error);
+    if (status == LLM_OK) {
+        watch_interrupt(stream);
+        status = answer(stream, arguments, &error);
+        unwatch_interrupt();
+        llm_stream_close(stream);
+    }
+    llm_disconnect(connection);
+    if (interrupted) {
+        fputs("llmctl: cancelled\n", stderr);
+        return LLMCTL_FAILED;
+    }
+    return status == LLM_OK ? LLMCTL_DONE : llmctl_fail(&error);
+}

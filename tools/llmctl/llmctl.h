@@ -1,0 +1,58 @@
+/*
+ * llmctl.h - the tool's one table: noun, verb, sentence, function.
+ *
+ * Idea     `llmctl status` is a row of llmctl_verbs[]; so are its options and the line in `llmctl help`.
+ *          A verb's function gets its arguments parsed, prints its result on stdout, its complaint as
+ *          one sentence on stderr, and returns one of the exit codes that scripts rely on.
+ * See      tools/llmctl/README.md, CONTRACT of the exit codes in docs/TESTING.md is a test:
+ *          tests/tools/test_arguments.c and tests/e2e/test_llmctl.c.
+ */
+#ifndef LLMCTL_LLMCTL_H
+#define LLMCTL_LLMCTL_H
+
+#include "client/llm.h"
+#include "tools/llmctl/arguments.h"
+
+enum llmctl_exit {
+    LLMCTL_DONE = 0,
+    LLMCTL_FAILED = 1,
+    LLMCTL_USAGE = 2,
+    LLMCTL_NO_DAEMON = 3,
+    LLMCTL_REFUSED = 4, /* permission, quota, a full queue */
+    LLMCTL_TIMED_OUT = 5
+};
+
+struct llmctl_verb {
+    const char *noun;  /* "engine" */
+    const char *verb;  /* "restart"; NULL: the noun alone is the command */
+    const char *shape; /* its arguments, for help: "ID", "[PROMPT]", "" */
+    const char *sentence;
+    enum llmctl_exit (*run)(const struct arguments *arguments);
+    const struct option *options; /* its own, besides arguments_common; NULL: none */
+    int positional_min;
+    int positional_max;
+    uint64_t timeout_ns; /* default of --timeout */
+};
+extern const struct llmctl_verb llmctl_verbs[]; /* ends with noun NULL */
+
+/* Print "llmctl: <sentence>" and say which exit code goes with it. */
+enum llmctl_exit llmctl_fail(const struct llm_error *error);
+
+/* Connect to a running daemon, or (`autostart`) to a private one when none runs. */
+enum llm_status llmctl_connect(const struct arguments *arguments, bool autostart,
+                               llm_connection **out_connection, llm_error *error) LLM_MUST_CHECK;
+
+/* The rows' functions, by file. */
+enum llmctl_exit llmctl_status(const struct arguments *arguments);         /* status.c */
+enum llmctl_exit llmctl_clients(const struct arguments *arguments);        /* lists.c */
+enum llmctl_exit llmctl_requests(const struct arguments *arguments);       /* lists.c */
+enum llmctl_exit llmctl_errors(const struct arguments *arguments);         /* lists.c */
+enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* lists.c */
+enum llmctl_exit llmctl_check(const struct arguments *arguments);          /* check.c */
+enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* steer.c */
+enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
+enum llmctl_exit llmctl_stop(const struct arguments *arguments);           /* steer.c */
+enum llmctl_exit llmctl_engine_restart(const struct arguments *arguments); /* steer.c */
+enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
+
+#endif

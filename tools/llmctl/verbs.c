@@ -1,0 +1,43 @@
+#include "tools/llmctl/llmctl.h"
+
+#define S           UINT64_C(1000000000)
+#define FIELD(name) offsetof(struct arguments, name)
+
+static const struct option generate_options[] = {
+    {"model", "NAME", OPTION_TEXT, FIELD(model), "which model; without it the daemon's default"},
+    {"max-tokens", "N", OPTION_COUNT, FIELD(max_tokens), "longest answer (256)"},
+    {"temperature", "T", OPTION_REAL, FIELD(temperature), "0: always the likeliest token (0)"},
+    {"top-k", "K", OPTION_COUNT, FIELD(top_k), "choose among the K likeliest"},
+    {"top-p", "P", OPTION_REAL, FIELD(top_p), "choose among the likeliest that make up P"},
+    {"min-p", "P", OPTION_REAL, FIELD(min_p),
+     "drop what is less likely than P times the likeliest"},
+    {"seed", "N", OPTION_SEED, FIELD(seed), "same seed, same answer"},
+    {"stop", "TEXT", OPTION_STOP, FIELD(stop_strings), "end before this text; up to 8 times"},
+    {"stop-id", "IDS", OPTION_IDS, FIELD(stop_ids), "end after one of these ids: 1,2,3"},
+    {"ids", "IDS", OPTION_IDS, FIELD(prompt_ids), "the prompt as ids, instead of text"},
+    {"tokens", NULL, OPTION_FLAG, FIELD(tokens), "print ids instead of text, one per line"},
+    {"logprobs", NULL, OPTION_FLAG, FIELD(logprobs), "as --tokens, each with its log-probability"},
+    {"ignore-eos", NULL, OPTION_FLAG, FIELD(ignore_eos), "go on past the model's end of text"},
+    {"stats", NULL, OPTION_FLAG, FIELD(stats), "say on stderr how long what took"},
+    {0},
+};
+
+const struct llmctl_verb llmctl_verbs[] = {
+    {"status", NULL, "", "how the daemon is, also when its engine hangs or is dead", llmctl_status,
+     NULL, 0, 0, 0},
+    {"clients", NULL, "", "who is connected", llmctl_clients, NULL, 0, 0, 0},
+    {"requests", NULL, "", "what is running and waiting", llmctl_requests, NULL, 0, 0, 0},
+    {"counters", NULL, "", "what was done since the daemon started", llmctl_counters, NULL, 0, 0,
+     0},
+    {"errors", NULL, "", "what went wrong, how often and when last", llmctl_errors, NULL, 0, 0, 0},
+    {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
+    {"generate", NULL, "[PROMPT]", "answer a prompt (or stdin), streaming; Ctrl-C cancels it",
+     llmctl_generate, generate_options, 0, 1, 0},
+    {"cancel", NULL, "ID", "cancel a request, as numbered by `llmctl requests`", llmctl_cancel,
+     NULL, 1, 1, 10 * S},
+    {"ping", NULL, "", "one round trip through the engine", llmctl_ping, NULL, 0, 0, 10 * S},
+    {"engine", "restart", "", "replace the engine; answers under way go on", llmctl_engine_restart,
+     NULL, 0, 0, 60 * S},
+    {"stop", NULL, "", "end the daemon", llmctl_stop, NULL, 0, 0, 10 * S},
+    {0},
+};
