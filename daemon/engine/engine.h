@@ -54,6 +54,7 @@ struct engine {
     uint64_t next_request_id;
     uint64_t next_deadline_ns; /* no request's deadline is earlier */
     uint64_t steps;
+    uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;
     struct parking parking;
     struct egress egress;

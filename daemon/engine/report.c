@@ -155,6 +155,14 @@ void report_finished(struct engine *engine, uint32_t slot, enum core_finish fini
 
 /* ---- Steps ----------------------------------------------------------------------------------------- */
 
+/* The core counts from this engine's start, the status file from the keeper's. */
+static void count_since(struct engine *engine, enum llm_counter counter, uint64_t now,
+                        uint64_t *counted)
+{
+    report_count(engine, counter, now - *counted);
+    *counted = now;
+}
+
 void report_counts(struct engine *engine)
 {
     struct llm_status_engine *page = &engine->status->engine;
@@ -165,6 +173,8 @@ void report_counts(struct engine *engine)
     store(page->blocks_free, counts.kv.free);
     store(page->requests_running, counts.running);
     store(page->requests_queued, counts.queued + engine->requests_in_line);
+    count_since(engine, LLM_COUNTER_PREEMPTIONS, counts.preemptions, &engine->preemptions_counted);
+    count_since(engine, LLM_COUNTER_EVICTIONS, counts.evictions, &engine->evictions_counted);
     store(page->heartbeat_ns, llm_now_ns());
 }
 
