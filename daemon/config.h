@@ -33,6 +33,7 @@ struct config {
         char socket[CONFIG_TEXT_BYTES];
         char instance[CONFIG_TEXT_BYTES];
         char group[CONFIG_TEXT_BYTES];
+        char admin_group[CONFIG_TEXT_BYTES];
         uint64_t idle_exit_s;
         bool debugging;
     } daemon;

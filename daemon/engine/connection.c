@@ -57,7 +57,6 @@ static void start(struct engine *engine, struct connection *connection)
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down,
                           connection->to_client_fd);
-    llm_engine_set_asleep(connection_down(connection), false);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;
@@ -80,7 +79,7 @@ enum llm_status connection_attach(struct engine *engine, const struct channel_co
             : llm_fail(error, LLM_ERR_MEMORY, "no memory for a connection's streams");
     close(fds[1]); /* the mapping holds it */
     if (status == LLM_OK)
-        status = parking_watch(&engine->parking, connection->to_engine_fd, error);
+        status = parking_add(engine, connection, error);
     if (status != LLM_OK) {
         unmap(connection);
         return status;
@@ -106,7 +105,7 @@ void connection_detach(struct engine *engine, uint64_t id)
         uint32_t slot = connection->peer.slot;
         requests_abandon(engine, connection);
         egress_forget(&engine->egress, slot);
-        parking_unwatch(&engine->parking, connection->to_engine_fd);
+        parking_remove(engine, connection);
         journal_detach(engine, slot);
         report_detached(engine, slot);
         unmap(connection);
@@ -161,10 +160,10 @@ void connections_take_news(struct engine *engine)
             take_attach(engine, &event);
         else if (event.kind == CHANNEL_DETACH)
             connection_detach(engine, event.connection.id);
-        else if (event.kind == CHANNEL_STOP)
+        else {
+            CHECK(event.kind == CHANNEL_STOP);
             engine->stopping = true;
-        else
-            CHECK(!"the keeper said something that has no place here");
+        }
     }
     if (status == LLM_ERR_PEER)
         engine->stopping = true;

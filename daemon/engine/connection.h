@@ -34,8 +34,11 @@ struct connection {
     struct llm_down_map down_map;
     struct llm_queue_consumer queue;
     struct llm_publisher publisher;
-    struct llm_client_waker waker;
+    struct llm_client_waker waker; /* under the egress lock */
+    uint32_t bell_arms_seen;       /* the bell that was last rung, or handed over to be */
     uint64_t seen_bell;
+    bool hot;          /* looked at in every pass (parking.h) */
+    uint64_t heard_ns; /* when it last asked something */
     uint64_t
         replayed_position; /* the first after a recovery: perhaps answered already; UINT64_MAX: none */
     uint32_t live_streams;

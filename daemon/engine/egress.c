@@ -1,6 +1,7 @@
 #include "daemon/engine/egress.h"
 
 #include "daemon/engine/connection.h"
+#include "shm/fence.h"
 
 static void wake(struct egress *egress, uint32_t slot)
 {
@@ -75,6 +76,33 @@ void egress_mark(struct egress *egress, uint32_t connection_slot)
     *word |= bit;
 }
 
+static bool wants_waking(struct connection *connection)
+{
+    const struct llm_up_header *up = connection_up(connection);
+    uint32_t arms = atomic_load_explicit(&up->bell_arms, memory_order_relaxed);
+    bool wants = atomic_load_explicit(&up->sleepers, memory_order_relaxed) != 0 ||
+                 arms != connection->bell_arms_seen;
+    connection->bell_arms_seen = arms;
+    return wants;
+}
+
+/* Leave the marks of those who sleep or wait for a bell. Returns how many. */
+static uint32_t drop_the_awake(struct egress *egress)
+{
+    uint32_t count = 0;
+    /* Pairs with the fences in llm_client_sleep() and llm_client_arm_bell(). */
+    llm_fence_full();
+    for (uint32_t word = 0; word < EGRESS_WORDS; word++)
+        for (uint64_t bits = egress->marked[word]; bits != 0; bits &= bits - 1) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (wants_waking(&egress->connections[slot]))
+                count++;
+            else
+                egress->marked[word] &= ~(bits & -bits);
+        }
+    return count;
+}
+
 static void wake_here(struct egress *egress, uint32_t word)
 {
     pthread_mutex_lock(&egress->lock);
@@ -83,23 +111,27 @@ static void wake_here(struct egress *egress, uint32_t word)
     pthread_mutex_unlock(&egress->lock);
 }
 
+static void hand_over(struct egress *egress, uint32_t word)
+{
+    /* Pairs with the acquire in wake_pending(): what was published is seen by who wakes. */
+    atomic_fetch_or_explicit(&egress->pending[word], egress->marked[word], memory_order_release);
+}
+
 void egress_flush(struct egress *egress, bool idle)
 {
     if (egress->marked_count == 0)
         return;
+    uint32_t count = drop_the_awake(egress);
+    bool here = idle || count == 1;
     for (uint32_t word = 0; word < EGRESS_WORDS; word++) {
-        if (egress->marked[word] == 0)
-            continue;
-        if (idle)
+        if (egress->marked[word] != 0 && here)
             wake_here(egress, word);
-        else
-            /* Pairs with the acquire in wake_pending(): what was published is seen by who wakes. */
-            atomic_fetch_or_explicit(&egress->pending[word], egress->marked[word],
-                                     memory_order_release);
+        else if (egress->marked[word] != 0)
+            hand_over(egress, word);
         egress->marked[word] = 0;
     }
     egress->marked_count = 0;
-    if (!idle && !atomic_exchange(&egress->posted, true))
+    if (count > 0 && !here && !atomic_exchange(&egress->posted, true))
         sem_post(&egress->posts);
 }
 

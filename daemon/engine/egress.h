@@ -1,9 +1,10 @@
 /*
  * egress.h - waking clients, without making the step wait for it.
  *
- * Idea     A wake-up costs the waker about five microseconds, whatever the means, so the engine thread hands
- *          them to a thread of their own while steps run: one per connection and step, however many tokens.
- *          When it has nothing else to do it makes them itself, and saves the client the hand-over.
+ * Idea     A wake-up costs the waker about five microseconds, whatever the means. So nobody is woken who does
+ *          not sleep; and while steps run the engine thread hands wake-ups to a thread of their own, one per
+ *          connection and step, however many tokens. A single one it makes itself, because handing it over
+ *          would be a wake-up too; and when it has nothing else to do it makes all of them.
  * Owner    The engine thread marks and flushes; the egress thread only ever wakes.
  * Threads  `lock` is held around each wake-up, so that a connection cannot be unmapped during it.
  * See      shm/wait.h (who needs waking), step.h.

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "daemon/engine/machine.h"
 #include "daemon/engine/recovery.h"
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
@@ -81,26 +82,11 @@ static uint32_t context_tokens_max(const struct engine *engine)
 
 /* ---- The pool -------------------------------------------------------------------------------------- */
 
-static uint64_t machine_bytes(void)
-{
-    uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    FILE *file = fopen("/sys/fs/cgroup/memory.max", "re");
-    char text[32] = "";
-    if (file && fgets(text, sizeof text, file)) {
-        uint64_t limit = strtoull(text, NULL, 10); /* "max" is 0 */
-        if (limit > 0 && limit < bytes)
-            bytes = limit;
-    }
-    if (file)
-        fclose(file);
-    return bytes;
-}
-
 static uint64_t pool_bytes_wanted(const struct engine *engine)
 {
     if (engine->config.kv.pool_bytes > 0)
         return engine->config.kv.pool_bytes;
-    uint64_t quarter = machine_bytes() / 4;
+    uint64_t quarter = machine_memory_bytes() / 4;
     return quarter < POOL_BYTES_MAX ? quarter : POOL_BYTES_MAX;
 }
 

@@ -237,15 +237,15 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
 {
     uint32_t model;
     enum llm_status status = take_body(engine, connection, submission, slot, &model, error);
+    struct llm_request_body *body = &engine->tables.requests[slot].body;
+    if (status == LLM_OK)
+        status = choose_seed(body, error);
     if (status != LLM_OK)
         return status;
-    request_init(engine, slot, connection, model);
-    struct llm_request_body *body = &engine->tables.requests[slot].body;
+    request_init(engine, slot, connection, model); /* from the record: as recovery will */
     status = check_sampling(engine, slot, model, error);
     if (status == LLM_OK)
         status = open_writer(connection, submission, body, &engine->requests[slot].writer, error);
-    if (status == LLM_OK)
-        status = choose_seed(body, error);
     if (status != LLM_OK)
         return status;
     fill_record(engine, connection, submission, slot);
@@ -413,24 +413,30 @@ static bool take_connection(struct engine *engine, struct connection *connection
 bool intake_pass(struct engine *engine)
 {
     bool any = false;
-    for (uint32_t slot = 0; slot < engine->connection_end; slot++) {
-        struct connection *connection = &engine->connections[slot];
-        if (connection->attached && !connection->broken && take_connection(engine, connection))
-            any = true;
+    uint64_t now_ns = llm_now_ns();
+    for (uint32_t i = 0; i < engine->parking.hot_count; i++) {
+        struct connection *connection = &engine->connections[engine->parking.hot[i]];
+        if (connection->broken || !take_connection(engine, connection))
+            continue;
+        connection->heard_ns = now_ns;
+        any = true;
     }
     return any;
 }
 
-bool intake_waits(struct engine *engine)
+bool intake_waits_at(const struct connection *connection)
 {
-    for (uint32_t slot = 0; slot < engine->connection_end; slot++) {
-        struct connection *connection = &engine->connections[slot];
-        struct llm_submission submission;
-        uint64_t bell = connection->seen_bell;
-        if (connection->attached && !connection->broken &&
-            (llm_queue_peek(&connection->queue, &submission) != LLM_ERR_TIMEOUT ||
-             llm_cancel_bell_moved(connection_up(connection), &bell)))
+    struct llm_submission submission;
+    uint64_t bell = connection->seen_bell;
+    return !connection->broken &&
+           (llm_queue_peek(&connection->queue, &submission) != LLM_ERR_TIMEOUT ||
+            llm_cancel_bell_moved(connection_up(connection), &bell));
+}
+
+bool intake_waits(const struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->parking.hot_count; i++)
+        if (intake_waits_at(&engine->connections[engine->parking.hot[i]]))
             return true;
-    }
     return false;
 }

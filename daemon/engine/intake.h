@@ -7,8 +7,8 @@
  *            admitted   the request is in the core, in reqtab and has an open stream
  *            refused    the stream record carries a status and a sentence (a bad value in a sound entry)
  *            broken     the client is reported and detached (an entry no honest library could have made)
- * Fairness At most INTAKE_AT_ONCE entries of a connection in one pass. All attached connections are looked at
- *          in each pass: 1,024 of them cost under a microsecond (measured), less than bookkeeping of who is hot.
+ * Fairness At most INTAKE_AT_ONCE entries of a connection in one pass; only hot connections are looked at
+ *          (parking.h), the others ring first.
  * Threads  The engine thread.
  * Trust    This is the door: nothing a client wrote is looked at again after it was copied here.
  * See      shm/layout.h (the fields), journal.h (the order of stores), control.h (the other operations).
@@ -20,11 +20,13 @@
 
 #define INTAKE_AT_ONCE 32
 
+struct connection;
 struct engine;
 
 /* Take in what waits. Returns whether there was anything. */
 bool intake_pass(struct engine *engine);
-/* Whether anything waits. */
-bool intake_waits(struct engine *engine);
+/* Whether anything waits at a hot connection; at this one. */
+bool intake_waits(const struct engine *engine);
+bool intake_waits_at(const struct connection *connection);
 
 #endif

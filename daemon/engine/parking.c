@@ -11,11 +11,15 @@
 #include "shm/fence.h"
 
 #define EVENTS_AT_ONCE 64
+#define CHANNEL_EVENT  UINT32_MAX          /* instead of a connection's slot */
+#define HOT_NS         (5 * LLM_NS_PER_MS) /* longer than a client takes between two questions */
 
-static enum llm_status watch(struct parking *parking, int fd, uint32_t events,
+/* ---- The epoll set --------------------------------------------------------------------------------- */
+
+static enum llm_status watch(struct parking *parking, int fd, uint32_t events, uint32_t slot,
                              struct llm_error *error)
 {
-    struct epoll_event event = {.events = events};
+    struct epoll_event event = {.events = events, .data.u32 = slot};
     if (epoll_ctl(parking->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
         return llm_fail_errno(error, LLM_ERR_MEMORY, errno, "cannot watch a descriptor");
     return LLM_OK;
@@ -26,7 +30,7 @@ enum llm_status parking_open(struct parking *parking, int channel, struct llm_er
     parking->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (parking->epoll_fd < 0)
         return llm_fail_errno(error, LLM_ERR_MEMORY, errno, "cannot make the engine's epoll set");
-    return watch(parking, channel, EPOLLIN, error);
+    return watch(parking, channel, EPOLLIN, CHANNEL_EVENT, error);
 }
 
 void parking_close(struct parking *parking)
@@ -35,21 +39,103 @@ void parking_close(struct parking *parking)
         close(parking->epoll_fd);
 }
 
-enum llm_status parking_watch(struct parking *parking, int doorbell_fd, struct llm_error *error)
+/* ---- Hot and parked -------------------------------------------------------------------------------- */
+
+static void heat(struct engine *engine, struct connection *connection)
 {
-    return watch(parking, doorbell_fd, EPOLLIN | (uint32_t)EPOLLET, error);
+    connection->heard_ns = llm_now_ns();
+    if (connection->hot)
+        return;
+    llm_engine_set_asleep(connection_down(connection), false);
+    connection->hot = true;
+    engine->parking.hot[engine->parking.hot_count++] = connection->peer.slot;
 }
 
-void parking_unwatch(struct parking *parking, int doorbell_fd)
+static void forget(struct parking *parking, uint32_t index, struct connection *connection)
 {
-    epoll_ctl(parking->epoll_fd, EPOLL_CTL_DEL, doorbell_fd, NULL);
+    connection->hot = false;
+    parking->hot[index] = parking->hot[--parking->hot_count];
 }
 
-static void tell_clients(struct engine *engine, bool asleep)
+enum llm_status parking_add(struct engine *engine, struct connection *connection,
+                            struct llm_error *error)
 {
-    for (uint32_t slot = 0; slot < engine->connection_end; slot++)
-        if (engine->connections[slot].attached)
-            llm_engine_set_asleep(connection_down(&engine->connections[slot]), asleep);
+    enum llm_status status = watch(&engine->parking, connection->to_engine_fd,
+                                   EPOLLIN | (uint32_t)EPOLLET, connection->peer.slot, error);
+    if (status == LLM_OK)
+        heat(engine, connection);
+    return status;
+}
+
+void parking_remove(struct engine *engine, struct connection *connection)
+{
+    struct parking *parking = &engine->parking;
+    epoll_ctl(parking->epoll_fd, EPOLL_CTL_DEL, connection->to_engine_fd, NULL);
+    for (uint32_t i = 0; i < parking->hot_count; i++)
+        if (parking->hot[i] == connection->peer.slot) {
+            forget(parking, i, connection);
+            return;
+        }
+}
+
+static bool quiet_since(const struct connection *connection, uint64_t now_ns, uint64_t for_ns)
+{
+    return now_ns >= connection->heard_ns && now_ns - connection->heard_ns >= for_ns;
+}
+
+/* Park the hot connections that nothing was heard of for `for_ns`. One fence serves them all. */
+static void park(struct engine *engine, uint64_t now_ns, uint64_t for_ns)
+{
+    struct parking *parking = &engine->parking;
+    uint32_t quiet_count = 0;
+    for (uint32_t i = 0; i < parking->hot_count; i++) {
+        struct connection *connection = &engine->connections[parking->hot[i]];
+        if (quiet_since(connection, now_ns, for_ns)) {
+            llm_engine_set_asleep(connection_down(connection), true);
+            quiet_count++;
+        }
+    }
+    if (quiet_count == 0)
+        return;
+    /* Pairs with the fence in llm_engine_ring(): either we see the submission, or it sees the flag. */
+    llm_fence_full();
+    for (uint32_t i = parking->hot_count; i-- > 0;) {
+        struct connection *connection = &engine->connections[parking->hot[i]];
+        if (!quiet_since(connection, now_ns, for_ns))
+            continue;
+        if (intake_waits_at(connection))
+            llm_engine_set_asleep(connection_down(connection), false);
+        else
+            forget(parking, i, connection);
+    }
+}
+
+void parking_cool(struct engine *engine, uint64_t now_ns)
+{
+    park(engine, now_ns, HOT_NS);
+}
+
+/* ---- Waiting --------------------------------------------------------------------------------------- */
+
+static void wait_events(struct engine *engine, int wait_ms)
+{
+    struct epoll_event events[EVENTS_AT_ONCE];
+    int count = epoll_wait(engine->parking.epoll_fd, events, EVENTS_AT_ONCE, wait_ms);
+    bool news = false;
+    for (int i = 0; i < count; i++) {
+        uint32_t slot = events[i].data.u32;
+        if (slot == CHANNEL_EVENT)
+            news = true;
+        else if (engine->connections[slot].attached)
+            heat(engine, &engine->connections[slot]);
+    }
+    if (news)
+        connections_take_news(engine);
+}
+
+void parking_poll(struct engine *engine)
+{
+    wait_events(engine, 0);
 }
 
 static int wait_ms(uint64_t deadline_ns)
@@ -63,13 +149,9 @@ static int wait_ms(uint64_t deadline_ns)
 
 void parking_sleep(struct engine *engine, uint64_t deadline_ns)
 {
-    tell_clients(engine, true);
-    /* Pairs with the fence in llm_engine_ring(): either we see the submission, or it sees the flag. */
-    llm_fence_full();
-    if (!intake_waits(engine)) {
-        struct epoll_event events[EVENTS_AT_ONCE];
-        report_count(engine, LLM_COUNTER_PARKS, 1);
-        epoll_wait(engine->parking.epoll_fd, events, EVENTS_AT_ONCE, wait_ms(deadline_ns));
-    }
-    tell_clients(engine, false);
+    park(engine, UINT64_MAX, 0);
+    if (engine->parking.hot_count > 0)
+        return; /* somebody submitted meanwhile */
+    report_count(engine, LLM_COUNTER_PARKS, 1);
+    wait_events(engine, wait_ms(deadline_ns));
 }

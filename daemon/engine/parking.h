@@ -1,12 +1,16 @@
 /*
- * parking.h - how the engine thread sleeps when there is nothing to do.
+ * parking.h - which clients are looked at, which ring, and how the engine thread sleeps.
  *
- * Idea     Say so to every client (down.engine_asleep), fence, look at every queue once more, then sleep in
- *          epoll on the doorbells and the keeper's channel. A client that submits after our look sees the
- *          flag and rings. Doorbells are polled edge-triggered and never read: a client holds the same
- *          eventfd and could make a read block.
+ * Idea     A client that submitted within the last milliseconds is hot: its queue is looked at in every pass,
+ *          and submitting costs it no system call. All others are parked: their flag down.engine_asleep is
+ *          set, and they ring their eventfd, which lies in one epoll set. So a thousand idle clients cost
+ *          nothing. To park is always the same protocol: set the flag, fence, look once more, and only then
+ *          stop looking; a client that submits after our look sees the flag and rings. Sleeping is parking
+ *          all hot ones and waiting in epoll.
+ * Doorbells are polled edge-triggered and never read: a client holds the same eventfd and could make a read
+ *          block.
  * Owner    The engine thread.
- * See      shm/wait.h (the protocol and its fences).
+ * See      shm/wait.h (the protocol and its fences), intake.h.
  */
 #ifndef LLMD_ENGINE_PARKING_H
 #define LLMD_ENGINE_PARKING_H
@@ -14,22 +18,32 @@
 #include <stdint.h>
 
 #include "shm/status.h"
+#include "shm/status_file.h"
 
+struct connection;
 struct engine;
 
 struct parking {
     int epoll_fd;
+    uint32_t hot_count;
+    uint32_t hot[LLM_STATUS_CONNECTIONS_MAX]; /* [hot_count] connection slots, in no order */
 };
 
 /* `channel` wakes as well, level-triggered. */
 enum llm_status parking_open(struct parking *parking, int channel, struct llm_error *error)
     LLM_MUST_CHECK;
 void parking_close(struct parking *parking);
-enum llm_status parking_watch(struct parking *parking, int doorbell_fd, struct llm_error *error)
-    LLM_MUST_CHECK;
-/* Needed before the descriptor is closed: the keeper holds another one of the same eventfd. */
-void parking_unwatch(struct parking *parking, int doorbell_fd);
 
+/* A new connection: its doorbell is watched, and it is hot. */
+enum llm_status parking_add(struct engine *engine, struct connection *connection,
+                            struct llm_error *error) LLM_MUST_CHECK;
+/* Before its doorbell is closed: the keeper holds another descriptor of the same eventfd. */
+void parking_remove(struct engine *engine, struct connection *connection);
+
+/* Who rang becomes hot, what the keeper said is done. Does not wait. */
+void parking_poll(struct engine *engine);
+/* Park those that have been quiet for a while. */
+void parking_cool(struct engine *engine, uint64_t now_ns);
 /* Sleep until something may have happened, at the latest at `deadline_ns` (UINT64_MAX: never). */
 void parking_sleep(struct engine *engine, uint64_t deadline_ns);
 

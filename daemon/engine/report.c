@@ -34,6 +34,7 @@ void report_opened(struct engine *engine)
     store(page->workspace_bytes, facts->workspace_bytes);
     for (uint32_t slot = 0; slot < LLM_STATUS_REQUESTS_MAX; slot++)
         store(engine->status->requests[slot].request_id, 0);
+    engine->steps = load(page->counters[LLM_COUNTER_STEPS]); /* the recorder goes on */
     report_counts(engine);
 }
 
@@ -41,7 +42,6 @@ void report_ready(struct engine *engine, uint64_t recovery_ns)
 {
     report_counts(engine);
     store(engine->status->engine.recovery_ns, recovery_ns);
-    store(engine->status->engine.heartbeat_ns, llm_now_ns());
     /* Pairs with acquire loads of readers: texts above are whole. */
     atomic_store_explicit(&engine->status->engine.ready_generation, engine->generation,
                           memory_order_release);
@@ -165,6 +165,7 @@ void report_counts(struct engine *engine)
     store(page->blocks_free, counts.kv.free);
     store(page->requests_running, counts.running);
     store(page->requests_queued, counts.queued + engine->requests_in_line);
+    store(page->heartbeat_ns, llm_now_ns());
 }
 
 static void show_sequences(struct engine *engine, const struct core_plan *plan)
@@ -206,5 +207,4 @@ void report_step(struct engine *engine, const struct core_plan *plan, uint64_t s
     record_step(engine, plan, started_ns);
     show_sequences(engine, plan);
     report_counts(engine);
-    store(engine->status->engine.heartbeat_ns, llm_now_ns());
 }

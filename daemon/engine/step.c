@@ -112,7 +112,7 @@ static void run(struct engine *engine, const struct core_plan *plan)
 bool engine_step(struct engine *engine)
 {
     uint64_t started_ns = llm_now_ns();
-    connections_take_news(engine);
+    parking_poll(engine);
     bool any = intake_pass(engine);
     requests_expire(engine, started_ns);
     recovery_next_trial(engine);
@@ -129,6 +129,7 @@ bool engine_step(struct engine *engine)
         report_counts(engine);
     }
     egress_flush(&engine->egress, engine->requests_live == 0);
+    parking_cool(engine, started_ns);
     return any || planned;
 }
 
@@ -150,6 +151,5 @@ void engine_run(struct engine *engine)
         if (engine_step(engine) || spin(engine))
             continue;
         parking_sleep(engine, engine->next_deadline_ns);
-        connections_take_news(engine);
     }
 }

@@ -264,7 +264,8 @@ static enum llm_status steer(struct keeper *keeper, struct client *client, uint3
     if (!client->administrator)
         return llm_fail(error, LLM_ERR_PERMISSION,
                         "user %u may not steer the daemon: the daemon's user, root%s may",
-                        client->uid, keeper->config->daemon.group[0] ? " and its group" : "");
+                        client->uid,
+                        keeper->config->daemon.admin_group[0] ? " and its admin_group" : "");
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
     bool sent = send_reply(client->socket, &reply, NULL, 0);
@@ -347,7 +348,7 @@ static void welcome(struct keeper *keeper, struct client *client, int socket)
 {
     struct peer peer;
     struct llm_error error;
-    if (peer_identify(socket, keeper->config->daemon.group, &peer, &error) != LLM_OK) {
+    if (peer_identify(socket, keeper->config->daemon.admin_group, &peer, &error) != LLM_OK) {
         log_line(LOG_LEVEL_WARN, "client refused reason=\"%s\"", error.message);
         close(socket);
         return;

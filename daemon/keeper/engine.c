@@ -356,7 +356,7 @@ static void note_failure(struct keeper *keeper, const char *text)
 {
     struct engine *engine = &keeper->engine;
     engine->failed = true;
-    snprintf(engine->reason, sizeof engine->reason, "%s", text);
+    snprintf(engine->reason, sizeof engine->reason, "%.*s", LLM_NOTE_BYTES - 1, text);
 }
 
 static void hear(struct keeper *keeper, const struct channel_message *message)

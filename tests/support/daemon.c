@@ -52,11 +52,11 @@ static void exec_daemon(const char *program, const char *log, const char *const 
 static void make_arguments(const struct test_daemon *daemon, const char *const *more,
                            const char *out[ARGUMENTS_MAX])
 {
-    const char *first[] = {"llmd",        "--foreground", "--socket",  daemon->socket,
-                           "--idle-exit", "120",          "--set",     "kv.pool_bytes=32MiB",
-                           "--model",     "echo",         "--threads", "1",
+    const char *first[] = {
+        "llmd",  "--foreground",         "--socket", daemon->socket, "--idle-exit", "120",
+        "--set", "kv.pool_bytes=32MiB",  "--model",  "echo",         "--threads",   "1",
 #ifdef __SANITIZE_ADDRESS__
-                           "--set",       "daemon.debugging=true" /* what the leak sanitizer needs */
+        "--set", "daemon.debugging=true" /* what the leak sanitizer needs */
 #endif
     };
     unsigned count = 0;
