@@ -76,17 +76,21 @@ static bool try_search_path(char out_path[PATH_BYTES])
     return false;
 }
 
+/* Absolute, for the daemon is started in another directory. */
 static enum llm_status find_program(char out_path[PATH_BYTES], struct llm_error *error)
 {
     const char *named = secure_getenv("LLMD_BINARY");
+    char found[PATH_BYTES];
     if (named && !is_program(named))
         return llm_fail(error, LLM_ERR_NOT_FOUND, "LLMD_BINARY=%.150s is not a program", named);
     if (named)
-        snprintf(out_path, PATH_BYTES, "%s", named);
-    else if (!try_near_us(out_path) && !try_search_path(out_path))
+        snprintf(found, sizeof found, "%s", named);
+    else if (!try_near_us(found) && !try_search_path(found))
         return llm_fail(error, LLM_ERR_NOT_FOUND,
                         "no daemon runs and no program llmd was found to start one: put it on PATH "
                         "or name it in LLMD_BINARY");
+    if (!realpath(found, out_path))
+        return llm_fail_errno(error, LLM_ERR_NOT_FOUND, errno, "cannot find %.150s", found);
     return LLM_OK;
 }
 

@@ -5,6 +5,12 @@ if(BUILD_TESTING)
   llm_require(check check check "unit tests")
 endif()
 
+# Check's own limits are for hung tests, not for slow machines: 60 s, more where sanitizers slow everything down.
+set(LLM_TEST_ENVIRONMENT CK_DEFAULT_TIMEOUT=60)
+if(LLMD_SANITIZE)
+  list(APPEND LLM_TEST_ENVIRONMENT CK_TIMEOUT_MULTIPLIER=4)
+endif()
+
 function(llm_test test)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "LIBS;SOURCES" ${ARGN})
   if(NOT arg_LABEL)
@@ -21,5 +27,6 @@ function(llm_test test)
   target_compile_definitions(${target} PRIVATE
     LLM_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LLM_BINARY_DIR="${PROJECT_BINARY_DIR}")
   add_test(NAME ${test} COMMAND ${target})
-  set_tests_properties(${test} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77)
+  set_tests_properties(${test} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77
+    ENVIRONMENT "${LLM_TEST_ENVIRONMENT}")
 endfunction()

@@ -26,6 +26,7 @@ const char *llm_status_name(enum llm_status status)
     return (unsigned)status < LLM_STATUS_COUNT ? names[status] : "unknown status";
 }
 
+LLM_PRINTF(3, 0)
 static void fill(struct llm_error *error, enum llm_status status, const char *format, va_list args)
 {
     error->status = status;

@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include "client/text/utf8.h"
+
 #define MARK       "\xe2\x96\x81" /* U+2581 */
 #define MARK_BYTES 3
 
@@ -31,13 +33,25 @@ bool llm_unmark_spaces(struct llm_slice text, struct llm_buffer *buffer)
 
 /* ---- Normal forms --------------------------------------------------------------------------------- */
 
-/* Below U+0300 (lead byte CC) nothing composes, so NFC leaves it alone; the other forms leave ASCII alone. */
+/* Blocks in which no character changes under NFC, reorders, or composes with the one before it (UAX 15,
+ * NFC_Quick_Check=Yes and combining class 0): most of what is written needs no work. */
+static bool is_inert(uint32_t c)
+{
+    return c < 0x300 || (c >= 0x388 && c <= 0x482) || (c >= 0x2010 && c <= 0x206f) ||
+           (c >= 0x4e00 && c <= 0x9fff) || (c >= 0xac00 && c <= 0xd7a3) ||
+           (c >= 0x1f300 && c <= 0x1faff);
+}
+
+/* Whether the text surely has the form already; all forms leave ASCII alone. */
 static bool is_normal(struct llm_slice text, uint32_t form)
 {
-    uint8_t limit = form == LLM_VOCAB_FORM_NFC ? 0xcc : 0x80;
-    for (size_t i = 0; i < text.count; i++)
-        if (text.bytes[i] >= limit)
+    for (size_t i = 0; i < text.count;) {
+        unsigned length = llm_utf8_length(text.bytes[i]);
+        if (length > 1 &&
+            (form != LLM_VOCAB_FORM_NFC || !is_inert(llm_utf8_code_point(text.bytes + i, length))))
             return false;
+        i += length;
+    }
     return true;
 }
 

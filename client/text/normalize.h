@@ -2,7 +2,7 @@
  * normalize.h - text in the form that the vocabulary was trained on.
  *
  * Idea     Three changes, each only where the model asks for it: a Unicode normal form, U+2581 read as the
- *          space it stands for, and a space before the text. ASCII text without a prefix passes untouched.
+ *          space it stands for, and a space before the text. Text that needs none of them passes untouched.
  * Owner    The result is the input or lies in the caller's buffer.
  * Trust    `text` must be well-formed UTF-8 (encode.c splits it so).
  * See      Unicode Standard Annex 15; utf8proc (its Unicode version decides about new characters).

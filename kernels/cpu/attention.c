@@ -19,6 +19,7 @@ struct attention_job {
     const struct kernel_sequence *sequences;
     int32_t S, H;
     const struct kernel_attention *attention;
+    int32_t part_queries_max;
     double work; /* of all parts */
 };
 
@@ -40,7 +41,7 @@ static int32_t sequence_queries(const struct attention_job *job, int32_t sequenc
 static int32_t part_queries(const struct attention_job *job, const struct cursor *at)
 {
     int32_t left = sequence_queries(job, at->sequence) - at->query;
-    return left < ATTENTION_QUERIES_MAX ? left : ATTENTION_QUERIES_MAX;
+    return left < job->part_queries_max ? left : job->part_queries_max;
 }
 
 static int32_t key_first(const struct attention_job *job, int32_t position)
@@ -87,7 +88,7 @@ static void part_run(const struct attention_job *job, const struct cursor *at,
         int32_t row = (at->query + i) / group;
         int32_t head = at->head * group + (at->query + i) % group;
         int32_t position = sequence->position_first + row;
-        size_t t = (size_t)(sequence->row_first + row);
+        size_t t = (size_t)sequence->row_first + (size_t)row;
         part.queries[i] = (struct attention_query){
             .q = job->q + t * (size_t)job->stride + (size_t)head * (size_t)D,
             .out = job->out + (t * (size_t)job->H + (size_t)head) * (size_t)D,
@@ -110,15 +111,31 @@ static void attention_share(void *argument, uint32_t index, uint32_t count)
     }
 }
 
-static double job_work(const struct attention_job *job)
+/* Add up the work; returns the number of parts. */
+static uint32_t job_weigh(struct attention_job *job)
 {
-    double work = 0;
+    uint32_t parts = 0;
     struct cursor at = {0};
-    while (cursor_settle(job, &at)) {
-        work += part_work(job, &at);
+    for (job->work = 0; cursor_settle(job, &at); parts++) {
+        job->work += part_work(job, &at);
         at.query += part_queries(job, &at);
     }
-    return work;
+    return parts;
+}
+
+/* Parts as large as they come, or, where that leaves threads without one, as small as it takes: heads that share
+ * keys then read them twice, but at the same time, from the cache they share. */
+static void job_cut(struct attention_job *job)
+{
+    uint32_t threads = job->cpu->pool.thread_count;
+    job->part_queries_max = ATTENTION_QUERIES_MAX;
+    if (job_weigh(job) >= threads)
+        return;
+    uint32_t queries = 0;
+    for (int32_t s = 0; s < job->S; s++)
+        queries += (uint32_t)(job->sequences[s].row_count * job->H);
+    job->part_queries_max = queries > threads ? (int32_t)(queries / threads) : 1;
+    (void)job_weigh(job);
 }
 
 void attention_cpu(struct kernel_stream *stream, float *out, const float *q, int32_t stride,
@@ -138,6 +155,6 @@ void attention_cpu(struct kernel_stream *stream, float *out, const float *q, int
                                 .S = S,
                                 .H = H,
                                 .attention = attention};
-    job.work = job_work(&job);
+    job_cut(&job);
     cpu_stream_run(cpu, attention_share, &job, 2 * job.work * kv->D);
 }

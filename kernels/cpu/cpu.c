@@ -152,7 +152,7 @@ static enum llm_status stream_open(const struct kernel_stream_options *options,
         uint32_t processors = cpu_pool_processors();
         threads = processors < KERNEL_THREADS_MAX ? processors : KERNEL_THREADS_MAX;
     }
-    const struct cpu_isa *isa = NULL;
+    const struct cpu_isa *isa = &cpu_isa_plain;
     enum llm_status status = isa_choose(options->isa, &isa, error);
     return status == LLM_OK ? stream_make(threads, isa, out_stream, error) : status;
 }

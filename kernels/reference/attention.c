@@ -110,7 +110,7 @@ void attention_reference(struct kernel_stream *stream, float *out, const float *
                 attention->window && p >= attention->window ? p - attention->window + 1 : 0;
             for (int32_t h = 0; h < H; h++) {
                 struct view view = {kv, s->blocks, layer, h / (H / kv->G), first, p + 1};
-                size_t row = (size_t)(s->row_first + i);
+                size_t row = (size_t)s->row_first + (size_t)i;
                 attend(&view, out + (row * (size_t)H + (size_t)h) * (size_t)kv->D,
                        q + row * (size_t)stride + (size_t)h * (size_t)kv->D,
                        (double)attention->scale);

@@ -159,12 +159,24 @@ START_TEST(the_program_is_found_along_the_search_path)
 }
 END_TEST
 
+START_TEST(a_program_named_from_here_is_started_elsewhere)
+{
+    char last_line[512] = "";
+    ck_assert_int_eq(chdir(LLM_BINARY_DIR "/bin"), 0);
+    setenv("LLMD_BINARY", "./test_fake_llmd", 1);
+
+    ck_assert_msg(connect_and_ping() == LLM_OK, "%s", error.message);
+    ck_assert_int_eq(count_starts(last_line), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("client/autostart");
     TCase *tc = tcase_create("autostart");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, a_program_named_from_here_is_started_elsewhere);
     tcase_add_test(tc, a_private_daemon_is_started_with_its_socket_and_nothing_of_ours);
     tcase_add_test(tc, many_processes_at_once_start_one_daemon);
     tcase_add_test(tc, a_daemon_that_left_is_started_again);

@@ -287,7 +287,7 @@ static void many_requests(llm_connection *mine, uint64_t seed, int count)
 
 START_TEST(slots_logs_and_prompt_bytes_are_used_again_and_again)
 {
-    many_requests(connection, test_seed(), 4000);
+    many_requests(connection, test_seed(), 1500);
 }
 END_TEST
 
@@ -319,7 +319,7 @@ struct worker {
 static void *work(void *argument)
 {
     struct worker *worker = argument;
-    many_requests(worker->connection, worker->seed, 300);
+    many_requests(worker->connection, worker->seed, 120);
     return NULL;
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #include "client/text/bpe.h"
 #include "client/text/vocab.h"
@@ -185,6 +186,35 @@ START_TEST(text_is_normalised_to_nfc_before_it_is_split)
     reuse();
     EXPECT("e\xcc\x81", 0, "\xc3\x83\xc2\xa9");
     EXPECT("\xc3\xa9", 0, "\xc3\x83\xc2\xa9");
+}
+END_TEST
+
+/* Byte tokens give back what normalisation made of the text, so it can be compared with utf8proc's. */
+START_TEST(nfc_is_that_of_every_character_after_every_kind_of_base)
+{
+    static const char *const bases[] = {"", "a", "\xea\xb0\x80", "\xd0\xb8", "\xe1\x84\x80"};
+    json_object_set_new(json, "normalizer", json_pack("{s:s}", "type", "NFC"));
+    reuse();
+    for (utf8proc_int32_t c = 0x80; c < 0x20000; c += c < 0x3100 ? 1 : 13) {
+        utf8proc_uint8_t text[16], *want = NULL;
+        uint32_t tokens[64];
+        char got[64];
+        size_t count, bytes, base_bytes = strlen(bases[_i]);
+        if (!utf8proc_codepoint_valid(c) || c == 0x11a7) /* which utf8proc loses */
+            continue;
+        memcpy(text, bases[_i], base_bytes);
+        size_t text_bytes = base_bytes + (size_t)utf8proc_encode_char(c, text + base_bytes);
+        utf8proc_ssize_t want_bytes = utf8proc_map(text, (utf8proc_ssize_t)text_bytes, &want,
+                                                   UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        ck_assert_int_eq(llm_encode(vocab, (char *)text, text_bytes, 0, tokens, 64, &count, NULL),
+                         LLM_OK);
+        ck_assert_int_eq(
+            llm_decode_whole(vocab, tokens, count, LLM_DECODE_BYTES, got, sizeof got, &bytes, NULL),
+            LLM_OK);
+        ck_assert_msg((utf8proc_ssize_t)bytes == want_bytes && memcmp(got, want, bytes) == 0,
+                      "U+%04X after \"%s\"", (unsigned)c, bases[_i]);
+        free(want);
+    }
 }
 END_TEST
 
@@ -483,6 +513,7 @@ int main(void)
     tcase_add_test(bytes, added_tokens_swallow_white_space_and_respect_words_as_told);
     tcase_add_test(bytes, ignore_merges_takes_a_known_piece_whole);
     tcase_add_test(bytes, text_is_normalised_to_nfc_before_it_is_split);
+    tcase_add_loop_test(bytes, nfc_is_that_of_every_character_after_every_kind_of_base, 0, 5);
     tcase_add_test(bytes, a_hangul_vowel_filler_survives_normalisation);
     tcase_add_test(bytes, add_prefix_space_adds_one_where_none_stands);
     tcase_add_test(bytes, a_removed_split_drops_what_it_matches);

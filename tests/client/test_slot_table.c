@@ -28,7 +28,7 @@ START_TEST(ranges_agree_with_a_map_of_granules)
     uint32_t held_count = 0;
     llm_range_set_init(&set, memory, RANGES, TOTAL, GRANULE);
     ck_assert_uint_eq(set.total, TOTAL / GRANULE * GRANULE);
-    for (int step = 0; step < 20000; step++) {
+    for (int step = 0; step < 5000; step++) {
         uint32_t size = 1 + (uint32_t)(test_random(&random) % 200), start = 0;
         if (test_random(&random) % 2 && held_count > 0) {
             uint32_t which = (uint32_t)(test_random(&random) % held_count);

@@ -164,42 +164,64 @@ START_TEST(rows_of_a_packed_matrix_are_read_back_exactly)
 }
 END_TEST
 
-/* Each source format into each stored one, from an odd address, in two pieces that meet inside a panel. */
+/* Rows [first, first + rows) of w as a tensor of its own: at an odd address, NaN on both sides of it. The place
+ * to free is *out_memory. */
+static const unsigned char *tensor_piece(const float *w, int32_t K, int32_t first, int32_t rows,
+                                         enum kernel_dtype dtype, unsigned char **out_memory)
+{
+    size_t count = (size_t)rows * (size_t)K, bytes = count * kernel_dtype_bytes(dtype);
+    size_t margin = 64 * (size_t)K * 4 + 1;
+    *out_memory = malloc(bytes + 2 * margin);
+    memset(*out_memory, 0xff, bytes + 2 * margin);
+    for (size_t i = 0; i < count; i++)
+        kernel_store(*out_memory + margin, dtype, i, w[(size_t)first * (size_t)K + i]);
+    return *out_memory + margin;
+}
+
+/* What a weight is after it went through two formats. */
+static float twice_rounded(float value, enum kernel_dtype first, enum kernel_dtype second)
+{
+    unsigned char stored[4];
+    kernel_store(stored, first, 0, value);
+    kernel_store(stored, second, 0, kernel_load(stored, first, 0));
+    return kernel_load(stored, second, 0);
+}
+
+static void packing_case(const float *w, int32_t N, int32_t K, enum kernel_dtype from,
+                         enum kernel_dtype to)
+{
+    const int32_t joint = 21; /* inside a panel of any width */
+    unsigned char *memory[2];
+    const unsigned char *below = tensor_piece(w, K, 0, joint, from, &memory[0]);
+    const unsigned char *above = tensor_piece(w, K, joint, N - joint, from, &memory[1]);
+    struct kernel_matrix m = fixture_matrix(cpu, to, N, K, w);
+    memset(m.panels, 0xff, cpu->ops->matrix_bytes(to, N, K));
+    cpu->ops->matrix_pack(cpu, &m, above, from, joint, N - joint);
+    cpu->ops->matrix_pack(cpu, &m, below, from, 0, joint);
+    float *row = fixture_nans((size_t)K);
+    for (int32_t n = 0; n < N; n++) {
+        cpu->ops->embed_matrix(cpu, row, &n, &m, 1);
+        for (int32_t k = 0; k < K; k++)
+            if (row[k] != twice_rounded(w[n * K + k], from, to))
+                ck_abort_msg("%s to %s, row %d, input %d: %g", kernel_dtype_name(from),
+                             kernel_dtype_name(to), n, k, (double)row[k]);
+    }
+    free(memory[0]), free(memory[1]), free(m.panels), free(row);
+}
+
 START_TEST(packing_converts_between_all_formats_and_joins_tensors_anywhere)
 {
     if (!open_streams(_i, 3))
         return;
     enum {
         N = 70,
-        K = 19,
-        JOINT = 21
+        K = 19
     };
     float *w = fixture_floats(N * K, 1);
-    unsigned char *source = malloc(N * K * 4 + 1);
     for (int from = 0; from < KERNEL_DTYPE_COUNT; from++)
-        for (int to = 0; to < KERNEL_DTYPE_COUNT; to++) {
-            enum kernel_dtype source_dtype = (enum kernel_dtype)from, dtype = (enum kernel_dtype)to;
-            for (size_t i = 0; i < N * K; i++)
-                kernel_store(source + 1, source_dtype, i, w[i]);
-            struct kernel_matrix m = fixture_matrix(cpu, dtype, N, K, w);
-            memset(m.panels, 0xff, cpu->ops->matrix_bytes(dtype, N, K));
-            size_t second = JOINT * K * kernel_dtype_bytes(source_dtype);
-            cpu->ops->matrix_pack(cpu, &m, source + 1 + second, source_dtype, JOINT, N - JOINT);
-            cpu->ops->matrix_pack(cpu, &m, source + 1, source_dtype, 0, JOINT);
-            for (int32_t n = 0; n < N; n++) {
-                float row[K];
-                cpu->ops->embed_matrix(cpu, row, &n, &m, 1);
-                for (size_t k = 0; k < K; k++) {
-                    unsigned char stored[4];
-                    kernel_store(stored, dtype, 0,
-                                 kernel_load(source + 1, source_dtype, (size_t)n * K + k));
-                    ck_assert_msg(row[k] == kernel_load(stored, dtype, 0), "%s to %s, row %d",
-                                  kernel_dtype_name(source_dtype), kernel_dtype_name(dtype), n);
-                }
-            }
-            free(m.panels);
-        }
-    free(w), free(source);
+        for (int to = 0; to < KERNEL_DTYPE_COUNT; to++)
+            packing_case(w, N, K, (enum kernel_dtype)from, (enum kernel_dtype)to);
+    free(w);
     close_streams();
 }
 END_TEST

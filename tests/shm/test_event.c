@@ -75,7 +75,7 @@ START_TEST(a_new_writer_goes_on_where_the_last_one_stopped)
 }
 END_TEST
 
-#define HINTS 200000u
+#define HINTS 50000u
 
 static void *write_hints(void *unused)
 {

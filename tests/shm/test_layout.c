@@ -362,6 +362,7 @@ static const struct {
     N(CHANNEL_DETACHED),
     N(CHANNEL_BAD_CLIENT),
     N(CHANNEL_READY),
+    N(CHANNEL_FAILED),
     N(LLM_OK),
     N(LLM_ERR_INVALID),
     N(LLM_ERR_NOT_FOUND),

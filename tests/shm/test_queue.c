@@ -160,7 +160,7 @@ START_TEST(random_pushes_and_takes_agree_with_a_counter)
     uint64_t seed = test_seed(), random = seed;
     uint64_t pushed = 0, taken = 0;
     start_at(start_positions[_i]);
-    for (int step = 0; step < 20000; step++) {
+    for (int step = 0; step < 5000; step++) {
         uint64_t argument = 0;
         if (test_random(&random) % 2) {
             enum llm_status want = pushed - taken == ENTRIES ? LLM_ERR_BUSY : LLM_OK;
@@ -180,7 +180,7 @@ END_TEST
 /* ---- Several producers ---------------------------------------------------------------------------- */
 
 #define THREADS    3u
-#define PER_THREAD 20000u
+#define PER_THREAD 5000u
 
 static void *produce(void *thread_number)
 {

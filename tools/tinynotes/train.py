@@ -4,11 +4,13 @@
     gcc -O2 -std=c11 -I. -o build/llm-corpus tools/tinynotes/corpus.c tools/tinynotes/corpus_main.c
     tools/tinynotes/train.py --corpus build/llm-corpus --out train-tinynotes --minutes 120
 
-The run may be killed at any time; --resume goes on from the last checkpoint. The learning rate is constant and
+The run may be stopped at any time (SIGTERM saves first); --resume goes on from the last checkpoint. The learning rate is constant and
 falls to zero in the last part of the time, so a run can also be ended early: `touch train-tinynotes/finish`
 starts the fall, --decay-minutes long. Needs torch, numpy, tokenizers and safetensors; nothing else in llmd does.
 """
-import argparse, datetime, json, math, os, pathlib, random, subprocess, sys, time
+import argparse, datetime, json, math, os, pathlib, random, signal, subprocess, sys, time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a waiting thread leaves its core to others
 
 import numpy as np
 import torch
@@ -23,11 +25,14 @@ CONFIG = dict(vocab_size=2048, hidden_size=256, intermediate_size=320, num_hidde
 PAD, BOS, EOS = 0, 1, 2
 SPECIALS = ["<pad>", "<s>", "</s>"]
 BATCH_TOKENS = 4096
-PEAK_ADAM, PEAK_MUON = 3e-3, 0.012
-OTHER_WEIGHT = 0.3      # weight of a token that is not part of an answer
-OTHER_SHARE = 0.3       # share of the note's and the questions' own tokens that is learnt at all
-JUMPS_AFTER = 3_000_000  # tokens seen before positions start to jump
-LONG_AFTER = 12_000_000  # tokens seen before long documents join
+PEAK_ADAM, PEAK_MUON = 2e-3, 0.008
+# An answer's token weighs 1. Nobody can foretell a note's facts, and Muon makes every step equally long, so the
+# noise of those tokens would drown the answers once these are mostly right: few are learnt, and lightly.
+STORY_WEIGHT, NOTE_WEIGHT, NOTE_SHARE = 0.4, 0.05, 0.1
+COPY_WEIGHT = 0.2
+SHORT_UNTIL = 1_200_000  # tokens seen while notes are short: looking back is found sooner among few facts
+JUMPS_AFTER = 2_500_000  # tokens seen before positions start to jump
+LONG_AFTER = 3_500_000  # tokens seen before long documents join
 
 # ---- Text -----------------------------------------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ class Documents:
     def ids(self, texts):
         return [e.ids for e in self.tok.encode_batch(texts, add_special_tokens=False)]
 
-    def notes(self, split, seed, count, facts="4..20"):
+    def notes(self, split, seed, count, facts):
         lines = [json.loads(x) for x in corpus(self.args, split=split, seed=seed, count=count, facts=facts)]
         flat = []
         for doc in lines:
@@ -110,10 +115,10 @@ class Documents:
         if rng.random() < 0.8:
             parts.append(([BOS], 0, 0))
         for story in before:
-            parts.append((story + nl, OTHER_WEIGHT * 0.5, 0))
+            parts.append((story + nl, STORY_WEIGHT * 0.5, 0))
         parts.append((note, -1, 0))
         for story in after:
-            parts.append((nl + story, OTHER_WEIGHT * 0.5, 0))
+            parts.append((nl + story, STORY_WEIGHT * 0.5, 0))
         head = len(parts)
         for question, answer in qa:
             parts.append((question, -1, 0))
@@ -128,8 +133,8 @@ class Documents:
             ids += piece
             is_answer += [a] * len(piece)
             weight += [w] * len(piece) if w >= 0 else \
-                [OTHER_WEIGHT if rng.random() < OTHER_SHARE else 0 for _ in piece]
-        ids.append(EOS), weight.append(OTHER_WEIGHT), is_answer.append(0)
+                [NOTE_WEIGHT if rng.random() < NOTE_SHARE else 0 for _ in piece]
+        ids.append(EOS), weight.append(STORY_WEIGHT), is_answer.append(0)
         positions = np.arange(len(ids), dtype=np.int64)
         if jump:
             room = CONFIG["max_position_embeddings"] - len(ids)
@@ -142,13 +147,13 @@ class Documents:
         rng = random.Random(SEED * 1000 + number)
         seed = number * 1_000_000
         self.newline = self.ids(["\n"])[0]
-        count = 1200
-        notes = self.notes("train", seed, count)
+        facts = "2..10" if tokens_seen < SHORT_UNTIL else "4..20"
+        notes = self.notes("train", seed, 1200, facts)
         stories = self.stories("train", seed, 900)
         story = iter(stories)
         docs = []
         for note, qa in notes:
-            if rng.random() < 0.25:
+            if rng.random() < 0.1:
                 qa = qa + rng.sample(qa, len(qa))
             if rng.random() < 0.15:
                 qa = qa[:rng.randint(1, len(qa))]
@@ -166,16 +171,31 @@ class Documents:
         for ids in story:
             ids = ([BOS] if rng.random() < 0.8 else []) + ids + [EOS]
             positions = np.arange(len(ids)) + (rng.randint(0, 7000) if rng.random() < 0.2 else 0)
-            docs.append((ids, positions, [OTHER_WEIGHT] * len(ids), [0] * len(ids)))
+            docs.append((ids, positions, [STORY_WEIGHT] * len(ids), [0] * len(ids)))
         return batches(rng, docs)
 
     def copies(self, rng):
-        """A random sequence and then itself again: the quickest way to learn to look back."""
-        length, rows = rng.randint(8, 40), BATCH_TOKENS // 96
-        x = np.array([[rng.randrange(3, CONFIG["vocab_size"]) for _ in range(length)] for _ in range(rows)])
-        ids = np.concatenate([x, x], 1)
-        weight = np.concatenate([np.zeros_like(x), np.ones_like(x)], 1).astype(np.float32)
-        weight[:, length] = 0
+        """Pure looking back, with the language's own tokens. Even rows: a random sequence, then itself again.
+        Odd rows: pairs, then the pairs in another order; the second half of a pair follows from the first."""
+        if not hasattr(self, "lexicon"):
+            words = [line.split(" ") for line in corpus(self.args, kind="words")]
+            self.lexicon = {kind: [ids[0] for ids in self.ids(
+                [("" if kind == "e" else " ") + word for k, word in words if k == kind])] for kind in "bew"}
+        length = 2 * rng.randint(4, 24)
+        rows = BATCH_TOKENS // (2 * length)
+        ids, weight = np.zeros((rows, 2 * length), np.int64), np.zeros((rows, 2 * length), np.float32)
+        everything = sum(self.lexicon.values(), [])
+        for row in range(rows):
+            if row % 2 == 0:
+                sequence = [rng.choice(everything) for _ in range(length)]
+                ids[row] = sequence + sequence
+                weight[row, length + 1:] = 1
+            else:
+                firsts = rng.sample(self.lexicon["b" if row % 4 == 1 else "w"], length // 2)
+                pairs = [(first, rng.choice(self.lexicon["e" if row % 4 == 1 else "w"])) for first in firsts]
+                again = rng.sample(pairs, len(pairs))
+                ids[row] = [token for pair in pairs + again for token in pair]
+                weight[row, length + 1::2] = 1
         positions = np.tile(np.arange(2 * length), (rows, 1))
         return tuple(torch.from_numpy(a) for a in (ids, positions, weight, np.zeros_like(ids)))
 
@@ -291,7 +311,80 @@ class Tinynotes(nn.Module):
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 deep = math.sqrt(2 * c["num_hidden_layers"]) if "o_proj" in name or "down_proj" in name else 1
-                nn.init.normal_(p, std=0.03 / deep)
+                nn.init.normal_(p, std=0.02 / deep)
+        self.start_with_circuits(c)
+
+    @torch.no_grad()
+    def start_with_circuits(self, c):
+        """Attention that already looks back, so that training only has to learn when to trust it.
+
+        Random attention needs tens of millions of tokens until it finds "the token after the last time I saw this",
+        the heart of answering from a note. Here the first weights say it, and training is free to change them:
+        dimension 0    the same for every token: something for positions to hold on to
+        1..127         which token this is (random codes)
+        128 + 20 * j   which token stood j + 1 places before, written by head j of layer 0 for j = 0..5
+        Layer 0 looks a fixed distance back: its keys are constant, and RoPE turns the query by that distance.
+        Layers 1 and 2 compare a token at one distance from the asking place with a token at another distance from
+        the looked-at place, in the slow dimensions of RoPE, and copy what stands there.
+        """
+        d, dim, half, code, block = c["hidden_size"], 32, 16, 128, 20
+        slow = list(range(7, 16)) + list(range(23, 32))  # pairs that turn less than 0.01 per position
+        n = len(slow)
+        embed = self.model.embed_tokens.weight
+        embed.zero_()
+        embed[:, 1:code].normal_()
+        embed[:, 1:code] *= 3.4 / embed[:, 1:code].norm(dim=1, keepdim=True)
+        embed[:, 0] = 1.4
+        self.model.norm.weight.fill_(0.25)
+        read = torch.randn(dim, code - 1) * 0.068  # a short code of the token itself
+        angle = c["rope_theta"] ** (-torch.arange(half).float() / half)
+        # How loudly each of RoPE's fastest pairs speaks, so that the sum of their cosines has one clear peak.
+        loud = (5.3 * torch.tensor([0.43, 0.09, 0.12, 0.15, 0.1, 0.08, 0.03])).sqrt()
+        fast = len(loud)
+        first = self.model.layers[0].self_attn
+        for kv in range(4):
+            k = first.k_proj.weight[kv * dim:(kv + 1) * dim]
+            k.zero_()
+            k[:fast, 0] = loud
+            first.v_proj.weight[kv * dim:(kv + 1) * dim, 1:code] = read
+        for head in range(6):
+            q = first.q_proj.weight[head * dim:(head + 1) * dim]
+            q.zero_()
+            q[:fast, 0] = loud * torch.cos((head + 1) * angle[:fast])
+            q[half:half + fast, 0] = -loud * torch.sin((head + 1) * angle[:fast])
+            o = first.o_proj.weight[:, head * dim:(head + 1) * dim]
+            o.zero_()
+            start = code + block * head
+            o[start:start + block, :block] = 0.2 * torch.eye(block)
+
+        def look(distance):  # [n, d]: the short code of the token `distance` places back
+            w = torch.zeros(n, d)
+            if distance == 0:
+                w[:, 1:code] = 2.3 * read[:n]
+            else:
+                start = code + block * (distance - 1)
+                w[:, start:start + n] = 2.6 * torch.eye(n)
+            return w
+
+        # layer, kv head: distance at the looked-at place, distances at the asking place, what is copied
+        table = [(1, 0, 0, (4, 5), 5), (1, 1, 1, (0,), 0), (1, 2, 2, (1,), 0), (1, 3, 4, (3,), 0),
+                 (2, 0, 3, (2,), 0), (2, 1, 1, (0,), 0), (2, 2, 0, (4,), 4), (2, 3, 5, (4,), 0)]
+        for layer, kv, there, here, copied in table:
+            a = self.model.layers[layer].self_attn
+            a.k_proj.weight[[kv * dim + i for i in slow]] += look(there)
+            v = a.v_proj.weight[kv * dim:(kv + 1) * dim]
+            if copied == 0:
+                decode = torch.linalg.qr(torch.randn(code - 1, dim))[0]  # [code-1, dim]
+                v[:, 1:code] += decode.t()
+            else:
+                decode = torch.zeros(code - 1, dim)
+                decode[:, :block] = torch.linalg.pinv(read[:block]) / 8
+                start = code + block * (copied - 1)
+                v[:block, start:start + block] += torch.eye(block)
+            for j, distance in enumerate(here):
+                head = 2 * kv + j
+                a.q_proj.weight[[head * dim + i for i in slow]] += look(distance)
+                a.o_proj.weight[1:code, head * dim:(head + 1) * dim] += 0.3 * decode
 
     def forward(self, ids, positions):
         return self.model(ids, positions)
@@ -390,6 +483,7 @@ def export(model, tok, folder):
     write("tokenizer.json", tok.to_str(pretty=True) + "\n")
     tensors = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in model.named_parameters()}
     save_file(tensors, folder / "model.safetensors.new", metadata={"format": "pt"})
+    os.chmod(folder / "model.safetensors.new", 0o644)
     os.replace(folder / "model.safetensors.new", folder / "model.safetensors")
 
 
@@ -407,6 +501,22 @@ def seconds_left(args, spent):
         end = now.replace(hour=int(args.until[:2]), minute=int(args.until[3:]), second=0)
         return (end - now).total_seconds()
     return args.minutes * 60 - spent
+
+
+class Pace:
+    """Two threads wait for each other at every operation, so on a busy machine one thread alone can be faster.
+    Four steps in twenty-four measure both; the others take the better."""
+
+    def __init__(self, threads):
+        self.threads, self.rate, self.now = threads, {1: 0.0, threads: 1.0}, threads
+
+    def choose(self, step):
+        turn = step % 24
+        self.now = self.threads if turn < 2 else 1 if turn < 4 else max(self.rate, key=self.rate.get)
+        torch.set_num_threads(self.now)
+
+    def note(self, tokens, seconds):
+        self.rate[self.now] = 0.5 * self.rate[self.now] + 0.5 * tokens / seconds
 
 
 def main():
@@ -439,7 +549,7 @@ def main():
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=PEAK_ADAM, betas=(0.9, 0.98), weight_decay=0.0)
     step = tokens = chunk = 0
-    spent, decay_from = 0.0, None
+    spent, end_by = 0.0, None
     if args.resume or args.score:
         state = torch.load(out / "checkpoint.pt", weights_only=False)
         model.load_state_dict(state["model"])
@@ -452,27 +562,28 @@ def main():
         return
     print(f"{sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     curve = open(out / "curve.jsonl", "a", buffering=1)
-    rng = random.Random(SEED + step)
+    rng, pace = random.Random(SEED + step), Pace(args.threads)
     answer_loss = other_loss = copy_loss = None
     begin = last = saved = exported = scored = time.time()
-    logged_tokens, done = tokens, False
+    logged_tokens, done, stop = tokens, False, []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
     while not done:
         queue = documents.chunk(chunk, tokens)
         for batch in queue:
-            copying = rng.random() < (0.9 if step < 80 else 0.4 if step < 700 else 0.02)
+            copying = rng.random() < (0.1 if step < 400 else 0.03)
             if copying:
                 batch = documents.copies(rng)
             now = time.time()
             left = seconds_left(args, spent + now - begin)
-            if decay_from is None and (left <= args.decay_minutes * 60 or (out / "finish").exists()):
-                decay_from = now
-                decay_seconds = min(args.decay_minutes * 60, max(left, 1)) if left > 1 else 1
-            scale = min(1, (step + 1) / 60)
-            if decay_from is not None:
-                scale *= max(0.0, 1 - (now - decay_from) / decay_seconds)
-            if scale <= 0 or step >= args.steps:
+            if end_by is None and (out / "finish").exists():
+                end_by = now + args.decay_minutes * 60
+            if end_by is not None:
+                left = min(left, end_by - now)
+            scale = min(1, (step + 1) / 60) * max(0.0, min(1, left / (args.decay_minutes * 60)))
+            if scale <= 0 or step >= args.steps or stop:
                 done = True
                 break
+            pace.choose(step)
             ids, positions, weight, is_answer = batch
             hidden = model(ids[:, :-1], positions[:, :-1])
             w = weight[:, 1:].reshape(-1)
@@ -480,7 +591,7 @@ def main():
             w, target, ans = w[pick], ids[:, 1:].reshape(-1)[pick], is_answer[:, 1:].reshape(-1)[pick].float()
             losses = F.cross_entropy(model.logits(hidden.reshape(-1, hidden.shape[-1])[pick]), target, reduction="none")
             loss = (losses * w).sum() / w.sum()
-            loss.backward()
+            (loss * (COPY_WEIGHT if copying else 1)).backward()
             torch.nn.utils.clip_grad_norm_(others, 1.0)
             for group in adam.param_groups:
                 group["lr"] = PEAK_ADAM * scale
@@ -489,6 +600,7 @@ def main():
             model.zero_grad(set_to_none=True)
             step += 1
             tokens += ids.numel()
+            pace.note(ids.numel(), time.time() - now)
             with torch.no_grad():
                 if copying:
                     copy_loss = loss.item()
@@ -501,12 +613,12 @@ def main():
                 now = time.time()
                 row = dict(step=step, tokens=tokens, seconds=round(spent + now - begin), answer_loss=answer_loss,
                            story_loss=other_loss, copy_loss=copy_loss, rate=round(scale, 3),
-                           tokens_per_s=round((tokens - logged_tokens) / (now - last)))
+                           tokens_per_s=round((tokens - logged_tokens) / (now - last)), threads=pace.now)
                 last, logged_tokens = now, tokens
                 row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
                 curve.write(json.dumps(row) + "\n")
                 print(row, flush=True)
-            if time.time() - saved > 240:
+            if time.time() - saved > 180:
                 saved = time.time()
                 save_checkpoint(out / "checkpoint.pt", model=model.state_dict(), muon=muon.momentum,
                                 adam=adam.state_dict(), step=step, tokens=tokens, chunk=chunk, spent=spent + saved - begin)
@@ -521,6 +633,8 @@ def main():
         chunk += 1
     save_checkpoint(out / "checkpoint.pt", model=model.state_dict(), muon=muon.momentum, adam=adam.state_dict(),
                     step=step, tokens=tokens, chunk=chunk, spent=spent + time.time() - begin)
+    if stop:
+        return
     if args.export:
         export(model, tok, args.export)
     exact, asked = score(model, documents, 40, "8..20")
