@@ -14,6 +14,7 @@
 #include "shm/wait.h"
 
 #define CONNECT_TIMEOUT_NS (30 * LLM_NS_PER_S)
+#define LEAVING_NS         (5 * LLM_NS_PER_S) /* how long a daemon may take to leave */
 #define RETRY_NS           (10 * LLM_NS_PER_MS)
 
 /* ---- Mapping what the keeper sent ----------------------------------------------------------------- */
@@ -151,6 +152,7 @@ static enum llm_status find_and_attach(struct llm_connection *connection,
                                        bool autostart, uint64_t deadline_ns,
                                        struct llm_error *error)
 {
+    uint64_t left_ns = llm_deadline_ns(LEAVING_NS);
     for (;;) {
         enum llm_status status = attach_to_any(connection, paths, name, deadline_ns, error);
         if (status == LLM_ERR_NOT_FOUND && !autostart)
@@ -162,13 +164,14 @@ static enum llm_status find_and_attach(struct llm_connection *connection,
             status = llm_autostart(paths->path[0], deadline_ns, error);
         else if (status != LLM_ERR_PEER)
             return status;
-        if ((status != LLM_OK && status != LLM_ERR_PEER) || llm_remaining_ns(deadline_ns) == 0)
-            return status == LLM_OK
-                       ? llm_fail(error, LLM_ERR_TIMEOUT,
-                                  "the daemon at %s started but does not answer", paths->path[0])
-                       : status;
-        if (status == LLM_ERR_PEER)
+        bool late = llm_remaining_ns(deadline_ns) == 0;
+        if (status == LLM_OK && late)
+            return llm_fail(error, LLM_ERR_TIMEOUT, "the daemon at %s started but does not answer",
+                            paths->path[0]);
+        if (status == LLM_ERR_PEER && !late && llm_remaining_ns(left_ns) > 0)
             nanosleep(&(struct timespec){.tv_nsec = (long)RETRY_NS}, NULL);
+        else if (status != LLM_OK)
+            return status;
     }
 }
 

@@ -60,6 +60,8 @@ typedef struct llm_connect_options {
  *                    LLM_ERR_PERMISSION  the socket is not for this user: ask for membership of its group
  *                    LLM_ERR_VERSION     daemon and library are of different major versions
  *                    LLM_ERR_BUSY        the daemon's connection slots are taken; try again later
+ *                    LLM_ERR_INVALID     the socket's path is empty or longer than 107 bytes
+ *                    LLM_ERR_PEER        who listens there is not a daemon of this protocol
  *                    LLM_ERR_TIMEOUT, LLM_ERR_MEMORY, LLM_ERR_SYSTEM
  */
 LLM_API LLM_MUST_CHECK enum llm_status

@@ -49,7 +49,7 @@ struct kernel_stream {
 
 struct kernel_stream_options {
     uint32_t threads; /* 0: one per processor this process may run on; at most KERNEL_THREADS_MAX */
-    const char *isa;  /* instruction set: "auto" or NULL for the widest, "avx512", "avx2", "plain" */
+    const char *isa; /* instruction set: "auto" or NULL for the widest, "avx512", "avx2", "plain" */
 };
 
 /* Weights [N, K] in the layout of one backend and instruction set (ops->matrix_layout names it). */

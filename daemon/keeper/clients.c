@@ -189,7 +189,7 @@ static enum llm_status check_room(const struct keeper *keeper, const struct clie
     if (keeper->engine.failed)
         return llm_fail(error, LLM_ERR_SYSTEM, "%s", keeper->engine.reason);
     if (keeper->stopping)
-        return llm_fail(error, LLM_ERR_BUSY, "the daemon is stopping");
+        return llm_fail(error, LLM_ERR_PEER, "the daemon is stopping"); /* libllm tries again */
     if (keeper->clients.attached_count >= config->limits.connections)
         return llm_fail(error, LLM_ERR_BUSY, "all %llu connections (limits.connections) are in use",
                         (unsigned long long)config->limits.connections);

@@ -98,10 +98,9 @@ static int32_t head_stride(int32_t D)
     return (D + VEC_LANES - 1) / VEC_LANES * VEC_LANES;
 }
 
-/* Q queries by 8 / Q keys: eight accumulators, whose lanes are summed together at the end. The values of the same
- * places, wanted next and read there a stripe at a time, are asked for on the way. */
-ALWAYS_INLINE void scores_tile(const float *queries, const float *const *keys,
-                               const float *const *values, int32_t D, float sums[8], int Q)
+/* Q queries by 8 / Q keys: eight accumulators, whose lanes are summed together at the end. */
+ALWAYS_INLINE void scores_tile(const float *queries, const float *const *keys, int32_t D,
+                               float sums[8], int Q)
 {
     const int C = 8 / Q;
     const int32_t stride = head_stride(D);
@@ -114,7 +113,6 @@ ALWAYS_INLINE void scores_tile(const float *queries, const float *const *keys,
         UNROLL
         for (int c = 0; c < C; c++) {
             vec key = vec_load(keys[c] + d);
-            __builtin_prefetch(values[c] + d);
             UNROLL
             for (int q = 0; q < Q; q++)
                 acc[q * C + c] = vec_fma(vec_load(queries + q * stride + d), key, acc[q * C + c]);
@@ -129,6 +127,14 @@ ALWAYS_INLINE void scores_tile(const float *queries, const float *const *keys,
     vec_sum8(sums, acc);
 }
 
+/* Values are read a stripe at a time, which no hardware sees coming: ask for whole rows while their keys are in hand. */
+static inline void values_ask(const float *const *values, int32_t D, int count)
+{
+    for (int c = 0; c < count; c++)
+        for (int32_t d = 0; d < D; d += 16)
+            __builtin_prefetch(values[c] + d);
+}
+
 /* Unscaled scores of Q queries beginning at `from`, whole tiles of keys around [begin, end). */
 ALWAYS_INLINE void scores_queries(const struct attention_part *part,
                                   struct attention_scratch *scratch, int32_t from, struct span seen,
@@ -138,8 +144,9 @@ ALWAYS_INLINE void scores_queries(const struct attention_part *part,
     const int32_t D = part->kv->D;
     for (int32_t j = seen.begin / C * C; j < seen.end; j += C) {
         float sums[8];
-        scores_tile(scratch->queries + from * head_stride(D), scratch->key_rows + j,
-                    scratch->value_rows + j, D, sums, Q);
+        if (from == 0)
+            values_ask(scratch->value_rows + j, D, C);
+        scores_tile(scratch->queries + from * head_stride(D), scratch->key_rows + j, D, sums, Q);
         UNROLL
         for (int q = 0; q < Q; q++)
             memcpy(&scratch->scores[from + q][j], sums + q * C, (size_t)C * sizeof *sums);

@@ -872,6 +872,35 @@ START_TEST(a_silent_daemon_is_not_waited_for_longer_than_asked)
 }
 END_TEST
 
+START_TEST(a_welcome_that_is_wrong_is_refused_and_leaks_nothing)
+{
+    static const struct {
+        enum fake_lie lie;
+        const char *sentence;
+    } rows[] = {
+        {FAKE_SHORT_REPLY, "the daemon's answer is not of this protocol"},
+        {FAKE_WRONG_MAGIC, "the daemon's answer is not of this protocol"},
+        {FAKE_NO_DESCRIPTORS, "the daemon sent 0 descriptors where 5 belong"},
+        {FAKE_WRONG_GEOMETRY, "the daemon's geometry (17 queue entries, 8 stream slots, 4096 log "
+                              "words) is not valid"},
+        {FAKE_LARGER_GEOMETRY, "shared memory \"up\" has 73728 bytes where 77824 were agreed"},
+        {FAKE_WRONG_BOOT_ID,
+         "the control page (magic 0x4c54434d4c4c0001, version 1) is not that of "
+         "the daemon that answered"},
+    };
+    make_path();
+    fake = fake_daemon_open(path, &(struct fake_daemon_options){.lie = rows[_i].lie});
+    const llm_connect_options options = {
+        .socket = path, .no_autostart = true, .timeout_ns = 30 * LLM_NS_PER_MS};
+    int before = count_descriptors();
+    ck_assert_int_eq(llm_connect(&connection, &options, &error), LLM_ERR_PEER);
+    ck_assert_str_eq(error.message, rows[_i].sentence);
+    ck_assert_ptr_null(connection);
+    while (count_descriptors() != before) /* until the fake has seen us leave; a leak times out */
+        sched_yield();
+}
+END_TEST
+
 START_TEST(the_socket_is_found_by_the_rule)
 {
     open_fake(NULL);
@@ -993,6 +1022,7 @@ int main(void)
     tcase_add_test(connecting, a_missing_daemon_is_named);
     tcase_add_loop_test(connecting, a_refused_hello_brings_the_daemons_sentence, 0, 4);
     tcase_add_test(connecting, a_silent_daemon_is_not_waited_for_longer_than_asked);
+    tcase_add_loop_test(connecting, a_welcome_that_is_wrong_is_refused_and_leaks_nothing, 0, 6);
     tcase_add_test(connecting, the_socket_is_found_by_the_rule);
     tcase_add_test(connecting, a_path_that_is_no_socket_address_is_refused);
     if (getuid() == 0)

@@ -2,7 +2,8 @@
  * test_wait.c - shm/wait: no wake-up is lost, and none is sent to who does not sleep.
  * How: ping-pong between a client and an engine that both go to sleep as early as they can, in two threads (the
  * thread sanitizer looks) and in two processes (futex through a read-only mapping). A lost wake-up would be a sleep
- * without end: the test's time-out. Sleeps are without limit, so nothing else can end them.
+ * without end: the test's time-out. Sleeps are without limit, so nothing else can end them. What this cannot find is
+ * a missing fence: the window is a store buffer's delay, and only a model checker looks into it.
  */
 #include "shm/wait.h"
 

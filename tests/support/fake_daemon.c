@@ -331,6 +331,34 @@ static void send_with_fds(int socket, struct llm_keeper_reply *reply, const int 
     sendmsg(socket, &header, MSG_NOSIGNAL);
 }
 
+static void send_welcome(struct fake_daemon *daemon, int socket, struct llm_keeper_reply *reply,
+                         const int *fds)
+{
+    switch (daemon->options.lie) {
+    case FAKE_SHORT_REPLY:
+        send(socket, reply, sizeof *reply - 1, MSG_NOSIGNAL);
+        return;
+    case FAKE_NO_DESCRIPTORS:
+        send_with_fds(socket, reply, NULL, 0);
+        return;
+    case FAKE_WRONG_MAGIC:
+        reply->magic++;
+        break;
+    case FAKE_WRONG_GEOMETRY:
+        reply->geometry.queue_entries = 17;
+        break;
+    case FAKE_LARGER_GEOMETRY:
+        reply->geometry.arena_bytes += LLM_PAGE_BYTES;
+        break;
+    case FAKE_WRONG_BOOT_ID:
+        reply->boot_id[15]++;
+        break;
+    case FAKE_HONEST:
+        break;
+    }
+    send_with_fds(socket, reply, fds, LLM_ATTACH_FDS);
+}
+
 static void set_first_epoch(struct fake_daemon *daemon, struct connection *connection)
 {
     for (uint32_t slot = 0; slot < daemon->options.geometry.stream_slots; slot++)
@@ -363,7 +391,7 @@ static void attach(struct fake_daemon *daemon, struct connection *connection,
     reply->geometry = *geometry;
     const int fds[LLM_ATTACH_FDS] = {daemon->ctl_readonly_fd, up_fd, down_readonly_fd,
                                      connection->to_engine, ends[0]};
-    send_with_fds(connection->socket, reply, fds, LLM_ATTACH_FDS);
+    send_welcome(daemon, connection->socket, reply, fds);
     close(up_fd);
     close(down_fd);
     close(down_readonly_fd);

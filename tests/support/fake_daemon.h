@@ -23,6 +23,17 @@
 
 struct fake_daemon;
 
+/* What is wrong with the answer to a hello. */
+enum fake_lie {
+    FAKE_HONEST,
+    FAKE_SHORT_REPLY,
+    FAKE_WRONG_MAGIC,
+    FAKE_NO_DESCRIPTORS,
+    FAKE_WRONG_GEOMETRY,  /* one that is not valid */
+    FAKE_LARGER_GEOMETRY, /* valid, but the memories are smaller */
+    FAKE_WRONG_BOOT_ID
+};
+
 struct fake_daemon_options {
     struct llm_geometry geometry; /* all zero: a small one */
     uint32_t first_epoch;         /* where every record's epoch starts */
@@ -30,6 +41,7 @@ struct fake_daemon_options {
     bool refuse_at_door;          /* ... before reading it */
     bool wrong_version;           /* answer as another protocol version */
     bool silent;                  /* accept, and never answer */
+    enum fake_lie lie;
 };
 
 /* Listens at `path` when it returns. Failures stop the test. */
