@@ -306,6 +306,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
     if (status != LLM_OK)
         return status;
     report_opened(engine);
+    report_on_failed_check(engine);
     connections_take_news(engine);
     recovery_resume_requests(engine);
     egress_flush(&engine->egress, true);

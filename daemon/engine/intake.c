@@ -235,7 +235,7 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
                                const struct llm_submission *submission, uint32_t slot,
                                struct llm_error *error)
 {
-    uint32_t model;
+    uint32_t model = 0;
     enum llm_status status = take_body(engine, connection, submission, slot, &model, error);
     struct llm_request_body *body = &engine->tables.requests[slot].body;
     if (status == LLM_OK)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "daemon/engine/engine.h"
+#include "shm/check.h"
 #include "shm/clock.h"
 
 #define store(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
@@ -46,6 +47,30 @@ void report_ready(struct engine *engine, uint64_t recovery_ns)
     atomic_store_explicit(&engine->status->engine.ready_generation, engine->generation,
                           memory_order_release);
     atomic_store_explicit(&engine->ctl->ready_generation, engine->generation, memory_order_release);
+}
+
+/* ---- The last words -------------------------------------------------------------------------------- */
+
+#define LAST_STEPS 16
+
+static const struct engine *checked_engine; /* the hook has no argument */
+
+static void print_last_steps(void)
+{
+    uint64_t end = checked_engine->steps + 1;
+    for (uint64_t step = end > LAST_STEPS ? end - LAST_STEPS : 1; step < end; step++) {
+        const struct llm_status_step *entry =
+            &checked_engine->status->steps[step % LLM_STATUS_STEPS];
+        fprintf(stderr, "step %llu: %u sequences, %u prefill and %u decode tokens, %u us\n",
+                (unsigned long long)load(entry->step), load(entry->sequences),
+                load(entry->prefill_tokens), load(entry->decode_tokens), load(entry->duration_us));
+    }
+}
+
+void report_on_failed_check(const struct engine *engine)
+{
+    checked_engine = engine;
+    llm_check_set_hook(print_last_steps);
 }
 
 /* ---- Connections ----------------------------------------------------------------------------------- */

@@ -19,6 +19,8 @@ struct engine;
 
 /* What is served and where, before `ready`; rows of an earlier engine are cleared. */
 void report_opened(struct engine *engine);
+/* A failed CHECK prints the last steps before it ends the process. */
+void report_on_failed_check(const struct engine *engine);
 void report_ready(struct engine *engine, uint64_t recovery_ns);
 
 void report_count(struct engine *engine, enum llm_counter counter, uint64_t more);

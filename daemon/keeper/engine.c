@@ -458,12 +458,12 @@ static void consider_death(struct keeper *keeper, const char *how)
     snprintf(text, sizeof text, "engine died: %s", how);
     status_page_error(keeper, text);
     if (!engine->failed && died_too_often(keeper, now_ns)) {
-        snprintf(
-            text, sizeof text,
-            "the engine died %u times within %llu s (last: %s) and is not started again; see the "
-            "log, then restart it",
-            engine->deaths_count, (unsigned long long)keeper->config->limits.engine_deaths_window_s,
-            how);
+        snprintf(text, sizeof text,
+                 "the engine died %u times within %llu s (last: %.30s) and is not started again; "
+                 "see the "
+                 "log, then restart it",
+                 engine->deaths_count,
+                 (unsigned long long)keeper->config->limits.engine_deaths_window_s, how);
         note_failure(keeper, text);
     }
 }
