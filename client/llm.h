@@ -13,7 +13,7 @@
  *          connect again there. Closing an inherited handle is allowed and frees the child's copy.
  * Errors   Every call returns a status and fills `error` (NULL is accepted) with one sentence that names
  *          the thing and the value. Out-parameters are untouched on failure.
- * See      docs/PROTOCOL.md for the bytes, docs/libllm examples in README.md.
+ * See      README.md for programs, docs/PROTOCOL.md for the bytes.
  */
 #ifndef LLM_LLM_H
 #define LLM_LLM_H
