@@ -114,7 +114,8 @@ void publish_finished(struct engine *engine, uint32_t slot, enum core_finish fin
     report_finished(engine, slot, finish);
     release_slot(engine, slot);
     journal_free(engine, slot);
-    report_counts(engine); /* no step may follow: the last request of a dead client ends without one */
+    report_counts(
+        engine); /* no step may follow: the last request of a dead client ends without one */
 }
 
 static void publish_started(struct engine *engine, uint32_t slot)

@@ -193,3 +193,17 @@ void arguments_close(struct arguments *arguments)
     free(arguments->prompt_ids);
     arguments->stop_ids = arguments->prompt_ids = NULL;
 }
+
+int arguments_leading(int argc, const char *const *argv)
+{
+    int at = 0;
+    while (at < argc && strncmp(argv[at], "--", 2) == 0) {
+        size_t bytes = strcspn(argv[at] + 2, "=");
+        const struct option *option = find_option(arguments_common, argv[at] + 2, bytes);
+        if (!option)
+            break;
+        bool apart = option->kind != OPTION_FLAG && argv[at][2 + bytes] != '=';
+        at += apart ? 2 : 1;
+    }
+    return at < argc ? at : argc;
+}

@@ -85,4 +85,7 @@ enum llm_status arguments_parse(struct arguments *out_arguments, int argc, const
     LLM_MUST_CHECK;
 void arguments_close(struct arguments *arguments);
 
+/* How many words at the start of argv [argc] are common options and their values: `llmctl --socket S status`. */
+int arguments_leading(int argc, const char *const *argv);
+
 #endif

@@ -90,7 +90,7 @@ static enum llmctl_exit run_verb(const struct llmctl_verb *verb, int argc, const
 
 int main(int argc, char **writable_argv)
 {
-    const char *const *argv = (const char *const *)writable_argv;
+    const char **argv = (const char **)writable_argv;
     if (argc < 2)
         return usage("what shall be done?", "");
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
@@ -98,12 +98,17 @@ int main(int argc, char **writable_argv)
         print_all_help();
         return LLMCTL_DONE;
     }
-    int words = 0;
-    const struct llmctl_verb *verb = find_verb(argc - 1, argv + 1, &words);
+    int words = 0, leading = arguments_leading(argc - 1, argv + 1);
+    if (leading == argc - 1)
+        return usage("what shall be done?", "");
+    const char **named = argv + 1 + leading;
+    const struct llmctl_verb *verb = find_verb(argc - 1 - leading, named, &words);
     if (!verb && words == 2)
-        return usage("unknown verb after ", argv[1]);
+        return usage("unknown verb after ", named[0]);
     if (!verb)
-        return usage("unknown verb ", argv[1]);
+        return usage("unknown verb ", named[0]);
+    /* Options before the verb are read like those behind it. */
+    memmove(argv + 1 + words, argv + 1, (size_t)leading * sizeof *argv);
     enum llmctl_exit result = run_verb(verb, argc - 1 - words, argv + 1 + words);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("llmctl: cannot write the output");
