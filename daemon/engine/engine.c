@@ -71,6 +71,17 @@ static enum llm_status open_models(struct engine *engine, struct llm_error *erro
     return open_echo(engine, error);
 }
 
+enum llm_status engine_find_model(const struct engine *engine, const char *name,
+                                  uint32_t *out_model, struct llm_error *error)
+{
+    for (uint32_t model = 0; model < engine->executor_count; model++)
+        if (name[0] == '\0' || strcmp(engine->executors[model]->facts.name, name) == 0) {
+            *out_model = model;
+            return LLM_OK;
+        }
+    return llm_fail(error, LLM_ERR_NOT_FOUND, "model \"%s\" is not loaded", name);
+}
+
 static uint32_t context_tokens_max(const struct engine *engine)
 {
     uint32_t most = 0;
