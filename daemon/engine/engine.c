@@ -71,6 +71,17 @@ static enum llm_status open_models(struct engine *engine, struct llm_error *erro
     return open_echo(engine, error);
 }
 
+enum llm_status engine_find_model(const struct engine *engine, const char *name,
+                                  uint32_t *out_model, struct llm_error *error)
+{
+    for (uint32_t model = 0; model < engine->executor_count; model++)
+        if (name[0] == '\0' || strcmp(engine->executors[model]->facts.name, name) == 0) {
+            *out_model = model;
+            return LLM_OK;
+        }
+    return llm_fail(error, LLM_ERR_NOT_FOUND, "model \"%s\" is not loaded", name);
+}
+
 static uint32_t context_tokens_max(const struct engine *engine)
 {
     uint32_t most = 0;
@@ -269,9 +280,22 @@ static void log_memory(const struct engine *engine)
                  1048576.0);
 }
 
+static enum llm_status check_limits(const struct config *config, struct llm_error *error)
+{
+    if (config->limits.step_tokens >= config->limits.sequences)
+        return LLM_OK;
+    return llm_fail(error, LLM_ERR_INVALID,
+                    "limits.step_tokens = %llu is less than limits.sequences = %llu: each running "
+                    "request needs a token in each step",
+                    (unsigned long long)config->limits.step_tokens,
+                    (unsigned long long)config->limits.sequences);
+}
+
 static enum llm_status open_parts(struct engine *engine, struct llm_error *error)
 {
-    enum llm_status status = open_models(engine, error);
+    enum llm_status status = check_limits(&engine->config, error);
+    if (status == LLM_OK)
+        status = open_models(engine, error);
     if (status == LLM_OK)
         status = tables_open_requests(&engine->tables, &engine->kept,
                                       (uint32_t)engine->config.limits.requests,

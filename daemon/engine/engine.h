@@ -68,4 +68,8 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
 enum llm_status engine_ready(struct engine *engine, struct llm_error *error) LLM_MUST_CHECK;
 void engine_close(struct engine *engine);
 
+/* The index of the model of that name; "" is the default one. LLM_ERR_NOT_FOUND. */
+enum llm_status engine_find_model(const struct engine *engine, const char *name,
+                                  uint32_t *out_model, struct llm_error *error) LLM_MUST_CHECK;
+
 #endif

@@ -39,20 +39,6 @@ static enum llm_status copy_part(const struct connection *connection, uint64_t a
     return LLM_OK;
 }
 
-static enum llm_status find_model(const struct engine *engine, const char *name,
-                                  uint32_t *out_model, struct llm_error *error)
-{
-    *out_model = 0;
-    if (name[0] == '\0')
-        return LLM_OK;
-    for (uint32_t model = 0; model < engine->executor_count; model++)
-        if (strcmp(engine->executors[model]->facts.name, name) == 0) {
-            *out_model = model;
-            return LLM_OK;
-        }
-    return llm_fail(error, LLM_ERR_NOT_FOUND, "model \"%s\" is not loaded", name);
-}
-
 /* 9120 as "9 120" */
 static const char *grouped(uint32_t number, char out[16])
 {
@@ -148,7 +134,7 @@ static enum llm_status take_body(struct engine *engine, struct connection *conne
     if (status == LLM_OK)
         status = llm_request_check(&record->body, submission->body_bytes, error);
     if (status == LLM_OK)
-        status = find_model(engine, record->body.model, out_model, error);
+        status = engine_find_model(engine, record->body.model, out_model, error);
     if (status != LLM_OK)
         return status;
     const struct executor_facts *facts = &engine->executors[*out_model]->facts;

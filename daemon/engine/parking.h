@@ -7,9 +7,9 @@
  *          nothing. To park is always the same protocol: set the flag, fence, look once more, and only then
  *          stop looking; a client that submits after our look sees the flag and rings. Sleeping is parking
  *          all hot ones and waiting in epoll.
- * Doorbells are polled edge-triggered and never read: a client holds the same eventfd and could make a read
- *          block.
  * Owner    The engine thread.
+ * Trust    Doorbells are polled edge-triggered and never read: a client holds the same eventfd and could make a
+ *          read block.
  * See      shm/wait.h (the protocol and its fences), intake.h.
  */
 #ifndef LLMD_ENGINE_PARKING_H

@@ -113,17 +113,6 @@ static struct connection *connection_of(struct engine *engine,
     return same && record->stream_slot < connection->peer.geometry.stream_slots ? connection : NULL;
 }
 
-static bool find_model(const struct engine *engine, const char *name, uint32_t *out_model)
-{
-    *out_model = 0;
-    for (uint32_t model = 0; name[0] && model < engine->executor_count; model++)
-        if (strncmp(engine->executors[model]->facts.name, name, LLM_NAME_BYTES) == 0) {
-            *out_model = model;
-            return true;
-        }
-    return name[0] == '\0';
-}
-
 /* What an engine that died of a stray write might have left. */
 static bool record_whole(const struct engine *engine, const struct llm_reqtab_record *record,
                          uint32_t *out_model)
@@ -133,7 +122,8 @@ static bool record_whole(const struct engine *engine, const struct llm_reqtab_re
     return prompt > 0 && prompt + published <= engine->tables.context_tokens_max &&
            published <= record->body.max_tokens && record->body.stop_id_count <= LLM_STOP_IDS_MAX &&
            record->body.stop_string_count <= LLM_STOP_STRINGS_MAX &&
-           find_model(engine, record->body.model, out_model);
+           record->body.model[LLM_NAME_BYTES - 1] == '\0' &&
+           engine_find_model(engine, record->body.model, out_model, NULL) == LLM_OK;
 }
 
 static void occupy(struct engine *engine, uint32_t slot)

@@ -457,7 +457,7 @@ static void consider_death(struct keeper *keeper, const char *how)
     char text[LLM_NOTE_BYTES];
     snprintf(text, sizeof text, "engine died: %s", how);
     status_page_error(keeper, text);
-    if (!engine->failed && died_too_often(keeper, now_ns)) {
+    if (died_too_often(keeper, now_ns)) {
         snprintf(text, sizeof text,
                  "the engine died %u times within %llu s (last: %.30s) and is not started again; "
                  "see the "
@@ -490,7 +490,7 @@ void engine_process_ready(struct keeper *keeper)
     bool asked = engine->stop_asked;
     bool replace = engine->replace;
     close_engine(keeper);
-    if (!asked)
+    if (!asked && !engine->failed) /* a failed one has said why, and was no surprise */
         consider_death(keeper, how);
     else
         log_line(LOG_LEVEL_INFO, "engine ended generation=%llu how=\"%s\"",

@@ -5,7 +5,7 @@
  *          keeper lives, whatever becomes of it. So a socket file without a locked lock is a dead daemon's
  *          and is replaced, and two daemons can never both own one.
  * Owner    The keeper; the socket file goes with it, the (empty, harmless) lock file stays.
- * See      CONTRACT of names in docs/ARCHITECTURE.md; client/ finds the socket by the same rule.
+ * See      docs/ARCHITECTURE.md (names and places); client/socket_path.h finds the socket by the same rule.
  */
 #ifndef LLMD_KEEPER_PLACE_H
 #define LLMD_KEEPER_PLACE_H

@@ -69,6 +69,8 @@ START_TEST(unknown_options_and_keys_are_named)
     REFUSED(1, "unknown key \"kv.pool\"", "--set", "kv.pool=1");
     REFUSED(1, "\"kv\" is not table.key=value", "--set", "kv");
     REFUSED(1, "limits.sequences = 0 is out of range 1..512", "--set", "limits.sequences=0");
+    REFUSED(1, "limits.step_tokens = 8 is less than limits.sequences = 9", "--model", "echo",
+            "--set", "limits.step_tokens=8", "--set", "limits.sequences=9");
     REFUSED(1, "daemon.idle_exit_s = \"soon\" is not a whole number", "--idle-exit", "soon");
 }
 END_TEST
