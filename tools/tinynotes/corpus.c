@@ -418,11 +418,26 @@ static const char *const ENDINGS[] = {
     " And if you go to the {p} on a {x} day, you can still see {n} and {m} there.",
 };
 
+/*
+ * A friend has one of a dozen names. Were it any name, a model that always takes the likeliest word
+ * would take the hero's, for each other name is less likely than that.
+ */
+static void friend_draw(struct dice *dice, enum corpus_split split, const char *hero,
+                        char out_name[CORPUS_NAME_BYTES])
+{
+    int32_t index = 17 + 311 * roll(dice, 12);
+    do
+        corpus_name(out_name, index++ % corpus_name_count());
+    while (!name_allowed(out_name) || corpus_name_split(out_name) != split ||
+           strncmp(out_name, hero, 2) == 0);
+}
+
 size_t corpus_story(char *out_text, size_t capacity_bytes, enum corpus_split split, uint64_t seed)
 {
     struct dice dice = dice_for(split, seed, 2);
     char names[2][CORPUS_NAME_BYTES];
-    names_draw(&dice, split, names, 2);
+    names_draw(&dice, split, names, 1);
+    friend_draw(&dice, split, names[0], names[1]);
     int32_t animals[LENGTH(ANIMALS)], places[LENGTH(PLACES)];
     for (int32_t i = 0; i < LENGTH(ANIMALS); i++)
         animals[i] = i;
