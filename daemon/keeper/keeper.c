@@ -227,13 +227,15 @@ void keeper_close(struct keeper *keeper)
 /* ---- What the parts report ------------------------------------------------------------------------- */
 
 /* Whoever started us hears one word or one sentence, once. */
+/* Once. Whoever started us reads to the end of file: after "ready" at once, after a sentence when we are gone
+ * and have cleaned up. */
 static void tell_starter(struct keeper *keeper, const char *text)
 {
-    if (keeper->ready_fd < 0)
+    if (keeper->ready_fd < 0 || keeper->starter_told)
         return;
     ssize_t written = write(keeper->ready_fd, text, strlen(text));
     (void)written; /* nobody waits any more: nothing to do about it */
-    close_one(&keeper->ready_fd);
+    keeper->starter_told = true;
 }
 
 void keeper_stop(struct keeper *keeper)
@@ -270,6 +272,7 @@ void keeper_engine_ready(struct keeper *keeper)
     if (engine->generation == 1)
         keeper_note_idle(keeper);
     tell_starter(keeper, "ready");
+    close_one(&keeper->ready_fd);
     service_ready();
 }
 

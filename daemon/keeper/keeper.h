@@ -53,6 +53,7 @@ struct keeper {
     uint64_t descriptors_counted_ns;
     int exit_code;
     int ready_fd; /* whoever started us waits here for "ready" or a sentence; -1: nobody */
+    bool starter_told;
 };
 
 /* Take everything. On failure keeper_close() has been called. */
