@@ -226,7 +226,6 @@ void keeper_close(struct keeper *keeper)
 
 /* ---- What the parts report ------------------------------------------------------------------------- */
 
-/* Whoever started us hears one word or one sentence, once. */
 /* Once. Whoever started us reads to the end of file: after "ready" at once, after a sentence when we are gone
  * and have cleaned up. */
 static void tell_starter(struct keeper *keeper, const char *text)

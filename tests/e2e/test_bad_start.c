@@ -2,10 +2,13 @@
  * test_bad_start.c - whatever is wrong at the start ends with exit code 1 and one sentence that names it.
  */
 #include <check.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,6 +180,32 @@ START_TEST(a_dead_daemons_socket_is_replaced)
 }
 END_TEST
 
+/* A small /dev/shm of this test process's own. False: not root, so it cannot be had. */
+static bool shrink_shared_memory(void)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", "/dev/shm", "tmpfs", 0, "size=64k") == 0;
+}
+
+START_TEST(no_room_for_the_status_file_is_said_with_what_is_needed)
+{
+    if (!shrink_shared_memory()) {
+        puts("skipped: needs root, for a small /dev/shm");
+        return;
+    }
+    REFUSED(1, "cannot create the status file /dev/shm/llmd.", "--model", "echo");
+    ck_assert_int_eq(umount("/dev/shm"), 0);
+}
+END_TEST
+
+START_TEST(too_few_descriptors_are_said_so)
+{
+    const struct rlimit few = {.rlim_cur = 9, .rlim_max = 9}; /* of this test's process alone */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    REFUSED(1, "Too many open files", "--model", "echo");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("e2e/bad_start");
@@ -189,6 +218,8 @@ int main(void)
     tcase_add_test(tcase, a_place_that_cannot_be_is_named);
     tcase_add_test(tcase, a_second_daemon_is_refused_and_names_the_first);
     tcase_add_test(tcase, a_dead_daemons_socket_is_replaced);
+    tcase_add_test(tcase, no_room_for_the_status_file_is_said_with_what_is_needed);
+    tcase_add_test(tcase, too_few_descriptors_are_said_so);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
