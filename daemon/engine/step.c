@@ -148,7 +148,8 @@ static bool spin(struct engine *engine)
 void engine_run(struct engine *engine)
 {
     while (!engine->stopping) {
-        if (engine_step(engine) || spin(engine))
+        /* A step may have taken in the STOP itself: nothing would wake us after it. */
+        if (engine_step(engine) || engine->stopping || spin(engine))
             continue;
         parking_sleep(engine, engine->next_deadline_ns);
     }
