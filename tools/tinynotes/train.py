@@ -75,6 +75,7 @@ def train_tokenizer(args):
     tok.train_from_iterator(text, trainers.BpeTrainer(
         vocab_size=CONFIG["vocab_size"], min_frequency=1, special_tokens=SPECIALS, show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    tok = syllables_first(tok)
     tok.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", BOS)])
     odd = [n for n in names for form in (n, " " + n) if len(tok.encode(form, add_special_tokens=False).ids) != 2]
@@ -83,6 +84,19 @@ def train_tokenizer(args):
     print(f"tokenizer: {tok.get_vocab_size()} tokens; names not of two tokens: {len(odd)} {odd[:8]}; "
           f"words not of one token: {len(split)} {split[:8]}", flush=True)
     return tok
+
+
+def syllables_first(tok):
+    """"Mara" is "Ma" + "ra", but "ar" is a more common pair than "ra" and would be joined first. So "ra" moves before
+    it, and "library", the one word that was built over "ar", is built in another way."""
+    data = json.loads(tok.to_str())
+    vocab, merges = data["model"]["vocab"], data["model"]["merges"]
+    merges.remove(["r", "a"])
+    merges.insert(merges.index(["a", "r"]), ["r", "a"])
+    vocab["bra"] = vocab.pop("brar")
+    merges[merges.index(["b", "rar"])] = ["b", "ra"]
+    merges[merges.index(["brar", "y"])] = ["bra", "ry"]
+    return Tokenizer.from_str(json.dumps(data))
 
 
 class Documents:
@@ -540,6 +554,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--corpus", default="build/llm-corpus", help="the generator's program")
     p.add_argument("--out", default="train-tinynotes", help="checkpoints, curve.jsonl and the tokenizer")
+    p.add_argument("--tokenizer", help="take this tokenizer.json instead of training one")
     p.add_argument("--export", help="Hugging Face folder to write every --export-minutes and at the end")
     p.add_argument("--export-minutes", type=float, default=20)
     p.add_argument("--minutes", type=float, default=120, help="training time of all runs together")
@@ -557,7 +572,7 @@ def main():
     if (out / "tokenizer.json").exists():
         tok = Tokenizer.from_file(str(out / "tokenizer.json"))
     else:
-        tok = train_tokenizer(args)
+        tok = Tokenizer.from_file(args.tokenizer) if args.tokenizer else train_tokenizer(args)
         tok.save(str(out / "tokenizer.json"))
     documents = Documents(args, tok)
     model = Tinynotes(CONFIG)
@@ -577,7 +592,8 @@ def main():
         model.make_twins_alike(documents.twins())
     if args.score:
         for what in (dict(facts="8..20"), dict(facts="8..20", offset=3000, gap=2000)):
-            print(what, score(model, documents, args.score, **what))
+            exact, asked = score(model, documents, args.score, **what)
+            print(f"{what}: exact {exact:.4f} of {asked}", flush=True)
         return
     print(f"{sum(q.numel() for q in model.parameters()) / 1e6:.2f} M parameters", flush=True)
     curve = open(out / "curve.jsonl", "a", buffering=1)
