@@ -54,7 +54,7 @@ if(NOT RANDOM123_INCLUDE_DIR)
   message(FATAL_ERROR "Random123/philox.h not found (random numbers of sampling): install librandom123-dev")
 endif()
 llm_summary(random123 "yes" "headers, random numbers of sampling")
-llm_option(liburing liburing liburing-dev "found, but not used by this version: epoll and pread serve")
+llm_option(liburing liburing>=2.3 liburing-dev "idle parking of the engine; epoll otherwise")
 llm_option(systemd libsystemd libsystemd-dev "readiness and watchdog under systemd")
 
 # CUDA, NCCL and MPI: optional, and never needed to build or to test.

@@ -40,7 +40,7 @@
 bool llm_engine_ring(const struct llm_down_header *down, int to_engine_fd);
 
 /* Engine, before parking: set each connection's flag, then llm_fence_full() once, then look at each queue tail
- * and cancel bell again, then sleep in epoll. */
+ * and cancel bell again, then sleep at the eventfds (daemon/engine/doorbells.h). */
 void llm_engine_set_asleep(struct llm_down_header *down, bool asleep);
 
 /* Client: ask for `stream_slot`'s answer of `epoch` to be cancelled; llm_engine_ring() follows. */

@@ -1,42 +1,22 @@
 #include "daemon/engine/parking.h"
 
-#include <errno.h>
-#include <sys/epoll.h>
-#include <unistd.h>
-
 #include "daemon/engine/engine.h"
 #include "daemon/engine/intake.h"
 #include "daemon/engine/report.h"
 #include "shm/clock.h"
 #include "shm/fence.h"
 
-#define EVENTS_AT_ONCE 64
-#define CHANNEL_EVENT  UINT32_MAX          /* instead of a connection's slot */
-#define HOT_NS         (5 * LLM_NS_PER_MS) /* longer than a client takes between two questions */
-
-/* ---- The epoll set --------------------------------------------------------------------------------- */
-
-static enum llm_status watch(struct parking *parking, int fd, uint32_t events, uint32_t slot,
-                             struct llm_error *error)
-{
-    struct epoll_event event = {.events = events, .data.u32 = slot};
-    if (epoll_ctl(parking->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
-        return llm_fail_errno(error, LLM_ERR_MEMORY, errno, "cannot watch a descriptor");
-    return LLM_OK;
-}
+#define HOT_NS (5 * LLM_NS_PER_MS) /* longer than a client takes between two questions */
 
 enum llm_status parking_open(struct parking *parking, int channel, struct llm_error *error)
 {
-    parking->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (parking->epoll_fd < 0)
-        return llm_fail_errno(error, LLM_ERR_MEMORY, errno, "cannot make the engine's epoll set");
-    return watch(parking, channel, EPOLLIN, CHANNEL_EVENT, error);
+    return doorbells_open(&parking->doorbells, channel, error);
 }
 
 void parking_close(struct parking *parking)
 {
-    if (parking->epoll_fd > 0)
-        close(parking->epoll_fd);
+    if (parking->doorbells)
+        parking->doorbells->ops->close(parking->doorbells);
 }
 
 /* ---- Hot and parked -------------------------------------------------------------------------------- */
@@ -60,8 +40,9 @@ static void forget(struct parking *parking, uint32_t index, struct connection *c
 enum llm_status parking_add(struct engine *engine, struct connection *connection,
                             struct llm_error *error)
 {
-    enum llm_status status = watch(&engine->parking, connection->to_engine_fd,
-                                   EPOLLIN | (uint32_t)EPOLLET, connection->peer.slot, error);
+    struct doorbells *doorbells = engine->parking.doorbells;
+    enum llm_status status =
+        doorbells->ops->add(doorbells, connection->peer.slot, connection->to_engine_fd, error);
     if (status == LLM_OK)
         heat(engine, connection);
     return status;
@@ -70,7 +51,8 @@ enum llm_status parking_add(struct engine *engine, struct connection *connection
 void parking_remove(struct engine *engine, struct connection *connection)
 {
     struct parking *parking = &engine->parking;
-    epoll_ctl(parking->epoll_fd, EPOLL_CTL_DEL, connection->to_engine_fd, NULL);
+    parking->doorbells->ops->remove(parking->doorbells, connection->peer.slot,
+                                    connection->to_engine_fd);
     for (uint32_t i = 0; i < parking->hot_count; i++)
         if (parking->hot[i] == connection->peer.slot) {
             forget(parking, i, connection);
@@ -117,17 +99,17 @@ void parking_cool(struct engine *engine, uint64_t now_ns)
 
 /* ---- Waiting --------------------------------------------------------------------------------------- */
 
-static void wait_events(struct engine *engine, int wait_ms)
+static void wait_rings(struct engine *engine, uint64_t deadline_ns)
 {
-    struct epoll_event events[EVENTS_AT_ONCE];
-    int count = epoll_wait(engine->parking.epoll_fd, events, EVENTS_AT_ONCE, wait_ms);
+    struct doorbells *doorbells = engine->parking.doorbells;
+    uint32_t slots[DOORBELLS_AT_ONCE];
+    uint32_t count = doorbells->ops->wait(doorbells, deadline_ns, slots);
     bool news = false;
-    for (int i = 0; i < count; i++) {
-        uint32_t slot = events[i].data.u32;
-        if (slot == CHANNEL_EVENT)
+    for (uint32_t i = 0; i < count; i++) {
+        if (slots[i] == DOORBELL_CHANNEL)
             news = true;
-        else if (engine->connections[slot].attached)
-            heat(engine, &engine->connections[slot]);
+        else if (engine->connections[slots[i]].attached)
+            heat(engine, &engine->connections[slots[i]]);
     }
     if (news)
         connections_take_news(engine);
@@ -135,16 +117,7 @@ static void wait_events(struct engine *engine, int wait_ms)
 
 void parking_poll(struct engine *engine)
 {
-    wait_events(engine, 0);
-}
-
-static int wait_ms(uint64_t deadline_ns)
-{
-    uint64_t remaining_ns = llm_remaining_ns(deadline_ns);
-    if (remaining_ns == UINT64_MAX)
-        return -1;
-    uint64_t ms = remaining_ns / LLM_NS_PER_MS + 1;
-    return ms > 60000 ? 60000 : (int)ms;
+    wait_rings(engine, 0);
 }
 
 void parking_sleep(struct engine *engine, uint64_t deadline_ns)
@@ -153,5 +126,5 @@ void parking_sleep(struct engine *engine, uint64_t deadline_ns)
     if (engine->parking.hot_count > 0)
         return; /* somebody submitted meanwhile */
     report_count(engine, LLM_COUNTER_PARKS, 1);
-    wait_events(engine, wait_ms(deadline_ns));
+    wait_rings(engine, deadline_ns);
 }

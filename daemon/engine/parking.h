@@ -3,30 +3,28 @@
  *
  * Idea     A client that submitted within the last milliseconds is hot: its queue is looked at in every pass,
  *          and submitting costs it no system call. All others are parked: their flag down.engine_asleep is
- *          set, and they ring their eventfd, which lies in one epoll set. So a thousand idle clients cost
+ *          set, and they ring their eventfd, one of the doorbells. So a thousand idle clients cost
  *          nothing. To park is always the same protocol: set the flag, fence, look once more, and only then
  *          stop looking; a client that submits after our look sees the flag and rings. Sleeping is parking
- *          all hot ones and waiting in epoll.
+ *          all hot ones and waiting at the doorbells.
  * Owner    The engine thread.
- * Trust    Doorbells are polled edge-triggered and never read: a client holds the same eventfd and could make a
- *          read block.
- * See      shm/wait.h (the protocol and its fences), intake.h.
+ * See      doorbells.h (io_uring or epoll), shm/wait.h (the protocol and its fences), intake.h.
  */
 #ifndef LLMD_ENGINE_PARKING_H
 #define LLMD_ENGINE_PARKING_H
 
 #include <stdint.h>
 
+#include "daemon/engine/doorbells.h"
 #include "shm/status.h"
-#include "shm/status_file.h"
 
 struct connection;
 struct engine;
 
 struct parking {
-    int epoll_fd;
+    struct doorbells *doorbells;
     uint32_t hot_count;
-    uint32_t hot[LLM_STATUS_CONNECTIONS_MAX]; /* [hot_count] connection slots, in no order */
+    uint32_t hot[DOORBELLS_MAX]; /* [hot_count] connection slots, in no order */
 };
 
 /* `channel` wakes as well, level-triggered. */

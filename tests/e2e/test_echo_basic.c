@@ -3,9 +3,11 @@
  * How: every test starts its own daemon in a directory of its own.
  */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/feature.h"
 #include "tests/support/daemon.h"
 
 #define SECOND UINT64_C(1000000000)
@@ -208,6 +210,22 @@ START_TEST(many_streams_of_one_connection_run_together)
 }
 END_TEST
 
+/* The engine itself writes the line, so this also shows that LLMD_DISABLE reaches it. */
+START_TEST(the_log_says_how_the_engine_parks)
+{
+    char log[4096];
+    FILE *file = fopen(server.log, "r");
+    ck_assert_ptr_nonnull(file);
+    log[fread(log, 1, sizeof log - 1, file)] = '\0';
+    fclose(file);
+    if (llm_feature_disabled("io_uring"))
+        ck_assert_ptr_nonnull(strstr(log, "parking=epoll reason=\"LLMD_DISABLE names io_uring\""));
+    else
+        ck_assert_msg(strstr(log, "parking=io_uring\n") || strstr(log, "parking=epoll reason="),
+                      "%s", log);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("e2e/echo_basic");
@@ -220,6 +238,7 @@ int main(void)
     tcase_add_test(fast, an_answer_ends_where_the_context_ends);
     tcase_add_test(fast, a_wrong_request_is_refused_with_a_sentence);
     tcase_add_test(fast, many_streams_of_one_connection_run_together);
+    tcase_add_test(fast, the_log_says_how_the_engine_parks);
     suite_add_tcase(suite, fast);
     TCase *slow = tcase_create("slow steps");
     tcase_add_checked_fixture(slow, setup_slow, teardown);
