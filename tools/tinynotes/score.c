@@ -19,7 +19,8 @@
 
 #define FACTS_MIN    8
 #define FACTS_MAX    20
-#define ANSWER_BYTES 256
+#define ANSWER_BYTES 256 /* longer than any answer there is */
+#define ROOM_BYTES   8   /* least that a piece is read into: room for one character */
 #define IN_FLIGHT    48
 #define SHOWN_WRONG  5
 
@@ -116,7 +117,7 @@ static void judge(struct score *score, struct asked *asked)
                asked->question.answer);
 }
 
-/* Take what has arrived; a complete answer is judged and its place becomes free. */
+/* Take what has arrived; an answer that is complete, or longer than any, is judged and its place becomes free. */
 static enum llm_status take(struct score *score, struct asked *asked, llm_error *error)
 {
     size_t room, bytes = 0;
@@ -127,7 +128,7 @@ static enum llm_status take(struct score *score, struct asked *asked, llm_error 
                                       &bytes, error);
         if (status == LLM_OK)
             asked->answer_bytes += bytes;
-    } while (status == LLM_OK && bytes > 0);
+    } while (status == LLM_OK && bytes > 0 && room - bytes >= ROOM_BYTES);
     if (status == LLM_ERR_TIMEOUT)
         return LLM_OK;
     llm_stream_info info;
