@@ -153,8 +153,16 @@ static enum llm_status find_and_attach(struct llm_connection *connection,
                                        struct llm_error *error)
 {
     uint64_t left_ns = llm_deadline_ns(LEAVING_NS);
+    struct llm_error gone = {.status = LLM_OK}; /* why the last daemon that answered was no good */
     for (;;) {
-        enum llm_status status = attach_to_any(connection, paths, name, deadline_ns, error);
+        struct llm_error now = {.status = LLM_OK};
+        enum llm_status status = attach_to_any(connection, paths, name, deadline_ns, &now);
+        if (status == LLM_ERR_TIMEOUT && gone.status != LLM_OK)
+            now = gone; /* the time ran out in a repetition: the first answer says more */
+        if (error && status != LLM_OK)
+            *error = now;
+        if (status == LLM_ERR_PEER)
+            gone = now;
         if (status == LLM_ERR_NOT_FOUND && !autostart)
             return llm_fail(error, LLM_ERR_NOT_FOUND,
                             "no daemon answers at %s: start llmd, or name its socket in "
@@ -163,7 +171,7 @@ static enum llm_status find_and_attach(struct llm_connection *connection,
         if (status == LLM_ERR_NOT_FOUND)
             status = llm_autostart(paths->path[0], deadline_ns, error);
         else if (status != LLM_ERR_PEER)
-            return status;
+            return status == LLM_OK ? LLM_OK : now.status;
         bool late = llm_remaining_ns(deadline_ns) == 0;
         if (status == LLM_OK && late)
             return llm_fail(error, LLM_ERR_TIMEOUT, "the daemon at %s started but does not answer",

@@ -891,7 +891,7 @@ START_TEST(a_welcome_that_is_wrong_is_refused_and_leaks_nothing)
     make_path();
     fake = fake_daemon_open(path, &(struct fake_daemon_options){.lie = rows[_i].lie});
     const llm_connect_options options = {
-        .socket = path, .no_autostart = true, .timeout_ns = 30 * LLM_NS_PER_MS};
+        .socket = path, .no_autostart = true, .timeout_ns = 300 * LLM_NS_PER_MS};
     int before = count_descriptors();
     ck_assert_int_eq(llm_connect(&connection, &options, &error), LLM_ERR_PEER);
     ck_assert_str_eq(error.message, rows[_i].sentence);
