@@ -4,8 +4,7 @@
  * Idea     `llmctl status` is a row of llmctl_verbs[]; so are its options and the line in `llmctl help`.
  *          A verb's function gets its arguments parsed, prints its result on stdout, its complaint as
  *          one sentence on stderr, and returns one of the exit codes that scripts rely on.
- * See      tools/llmctl/README.md, CONTRACT of the exit codes in docs/TESTING.md is a test:
- *          tests/tools/test_arguments.c and tests/e2e/test_llmctl.c.
+ * See      tools/llmctl/README.md, tests/tools/test_arguments.c, tests/e2e/test_llmctl.c (also the exit codes).
  */
 #ifndef LLMCTL_LLMCTL_H
 #define LLMCTL_LLMCTL_H
