@@ -35,19 +35,40 @@ static int create_memfd(const char *name)
     return fd;
 }
 
-enum llm_status llm_segment_create(const char *name, size_t bytes, int *out_fd,
-                                   struct llm_error *error)
+static enum llm_status create(const char *name, size_t bytes, int seals, int *out_fd,
+                              struct llm_error *error)
 {
     int fd = create_memfd(name);
     if (fd < 0)
         return fail_system(error, "create", name, bytes);
     if (ftruncate(fd, (off_t)bytes) < 0 || fchmod(fd, 0400) < 0 ||
-        fcntl(fd, F_ADD_SEALS, SIZE_SEALS) < 0) {
+        fcntl(fd, F_ADD_SEALS, seals) < 0) {
         enum llm_status status = fail_system(error, "size and seal", name, bytes);
         close(fd);
         return status;
     }
     *out_fd = fd;
+    return LLM_OK;
+}
+
+enum llm_status llm_segment_create(const char *name, size_t bytes, int *out_fd,
+                                   struct llm_error *error)
+{
+    return create(name, bytes, SIZE_SEALS, out_fd, error);
+}
+
+enum llm_status llm_segment_create_draft(const char *name, size_t bytes, int *out_fd,
+                                         struct llm_error *error)
+{
+    return create(name, bytes, F_SEAL_SHRINK | F_SEAL_GROW, out_fd, error);
+}
+
+enum llm_status llm_segment_publish(int fd, struct llm_error *error)
+{
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) != 0)
+        return llm_fail_errno(
+            error, LLM_ERR_INVALID, errno,
+            "cannot seal a memory against writing; it may still be mapped writable");
     return LLM_OK;
 }
 

@@ -25,6 +25,13 @@
 enum llm_status llm_segment_create(const char *name, size_t bytes, int *out_fd,
                                    struct llm_error *error) LLM_MUST_CHECK;
 
+/* The same, but not yet sealed against further seals: the engine fills it, then llm_segment_publish() forbids
+ * writing for good. `bytes` may be any number above 0. */
+enum llm_status llm_segment_create_draft(const char *name, size_t bytes, int *out_fd,
+                                         struct llm_error *error) LLM_MUST_CHECK;
+/* LLM_ERR_INVALID while somebody still has it mapped writable. */
+enum llm_status llm_segment_publish(int fd, struct llm_error *error) LLM_MUST_CHECK;
+
 /* A second, read-only descriptor of the same memory, for handing out. Needs /proc. LLM_ERR_MEMORY, _SYSTEM. */
 enum llm_status llm_segment_reopen_readonly(int fd, int *out_fd, struct llm_error *error)
     LLM_MUST_CHECK;

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/keeper/memfd.h"
+#include "shm/segment.h"
 
 void memories_init(struct memories *memories)
 {
@@ -67,7 +67,7 @@ enum llm_status memories_alloc(struct memories *memories, const char *name, uint
         return llm_fail(error, LLM_ERR_INVALID, "memory \"%s\" of %llu bytes: 1..2^46 are allowed",
                         name, (unsigned long long)bytes);
     int fd;
-    enum llm_status status = memfd_make(name, bytes, &fd, error);
+    enum llm_status status = llm_segment_create_draft(name, bytes, &fd, error);
     if (status != LLM_OK)
         return status;
     status = memories_keep(memories, name, fd, bytes, out_memory, error);
@@ -90,7 +90,7 @@ enum llm_status memories_publish(struct memories *memories, const char *name,
     struct memory *memory;
     enum llm_status status = find(memories, name, &memory, error);
     if (status == LLM_OK)
-        status = memfd_publish(memory->fd, error);
+        status = llm_segment_publish(memory->fd, error);
     if (status == LLM_OK)
         memory->flags |= CHANNEL_MEMORY_PUBLIC;
     return status;

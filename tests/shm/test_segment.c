@@ -128,6 +128,28 @@ START_TEST(another_user_cannot_open_it_again)
 }
 END_TEST
 
+START_TEST(a_draft_is_written_published_and_then_never_written_again)
+{
+    struct llm_error error;
+    ck_assert_msg(llm_segment_create_draft("draft", 100, &fd, &error) == LLM_OK, "%s",
+                  error.message);
+    ck_assert_int_lt(ftruncate(fd, 50), 0);
+    ck_assert_int_eq(pwrite(fd, "words", 5, 0), 5);
+    void *map = mmap(NULL, 100, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert(map != MAP_FAILED);
+    ck_assert_int_eq(llm_segment_publish(fd, &error), LLM_ERR_INVALID);
+    munmap(map, 100);
+
+    ck_assert_msg(llm_segment_publish(fd, &error) == LLM_OK, "%s", error.message);
+    ck_assert_int_lt(pwrite(fd, "other", 5, 0), 0);
+    ck_assert_ptr_eq(mmap(NULL, 100, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+    char kept[5];
+    ck_assert_int_eq(pread(fd, kept, sizeof kept, 0), 5);
+    ck_assert_mem_eq(kept, "words", 5);
+    close(fd);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("shm/segment");
@@ -136,6 +158,7 @@ int main(void)
     for (int i = 0; i < 2; i++) {
         TCase *tc = tcase_create(names[i]);
         tcase_add_checked_fixture(tc, setups[i], teardown);
+        tcase_add_test(tc, a_draft_is_written_published_and_then_never_written_again);
         tcase_add_test(tc, its_size_mode_and_seals_are_fixed);
         tcase_add_test(tc, both_descriptors_show_the_same_memory);
         tcase_add_test(tc, the_read_only_descriptor_gives_no_writable_mapping);
