@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/plan_text.h"
 #include "daemon/engine/vocabulary.h"
 #include "daemon/model/model.h"
 #include "daemon/sample/sampler.h"
@@ -235,6 +236,8 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
     fill_facts(&self->base.facts, model_facts(self->model), opening.name, engine->stream);
     status = vocabulary_open(&self->vocab, &engine->kept, &files, model_facts(self->model),
                              self->base.facts.name, error);
+    if (status == LLM_OK)
+        status = plan_text_publish(&engine->kept, self->model, self->base.facts.name, error);
     if (status == LLM_OK && self->vocab.header->kind != LLM_VOCAB_TOKENS_ONLY)
         self->base.facts.vocab = &self->vocab;
     if (status == LLM_OK)

@@ -107,8 +107,9 @@ static enum llm_status fill(struct kept *kept, const char *name, const void *con
 enum llm_status kept_publish(struct kept *kept, const char *name, const void *content,
                              uint64_t bytes, struct llm_error *error)
 {
-    CHECK(!kept_find(kept, name));
-    enum llm_status status = fill(kept, name, content, bytes, error);
+    enum llm_status status = kept_find(kept, name) ? kept_drop(kept, name, error) : LLM_OK;
+    if (status == LLM_OK)
+        status = fill(kept, name, content, bytes, error);
     if (status != LLM_OK)
         return status;
     struct channel_message question = {.kind = CHANNEL_DEPOSIT, .flags = CHANNEL_MEMORY_PUBLIC};

@@ -44,7 +44,8 @@ enum llm_status kept_map(const struct kept *kept, const char *name, void **out_a
  *   out_kept   its content is what an earlier engine left */
 enum llm_status kept_take(struct kept *kept, const char *name, uint64_t bytes, void **out_address,
                           bool *out_kept, struct llm_error *error) LLM_MUST_CHECK;
-/* Put `content` under a new name where clients can map it; nobody can change it from then on. */
+/* Put `content` where clients can map it under `name`, in place of what was there; nobody can change it from then
+ * on, and who mapped the old one keeps it. */
 enum llm_status kept_publish(struct kept *kept, const char *name, const void *content,
                              uint64_t bytes, struct llm_error *error) LLM_MUST_CHECK;
 enum llm_status kept_drop(struct kept *kept, const char *name, struct llm_error *error)

@@ -91,15 +91,6 @@ static bool is_current(const struct kept *kept, const char *name, const struct m
            memcmp(view.header->fingerprint, facts->fingerprint, sizeof facts->fingerprint) == 0;
 }
 
-static enum llm_status deposit(struct kept *kept, const char *name, const void *image, size_t bytes,
-                               struct llm_error *error)
-{
-    enum llm_status status = LLM_OK;
-    if (kept_find(kept, name)) /* of other weights, or half written */
-        status = kept_drop(kept, name, error);
-    return status == LLM_OK ? kept_publish(kept, name, image, bytes, error) : status;
-}
-
 enum llm_status vocabulary_open(struct llm_vocab_view *out_view, struct kept *kept,
                                 const struct model_files *files, const struct model_facts *facts,
                                 const char *model_name, struct llm_error *error)
@@ -112,9 +103,9 @@ enum llm_status vocabulary_open(struct llm_vocab_view *out_view, struct kept *ke
     size_t bytes = 0;
     enum llm_status status = build(files, facts, model_name, &image, &bytes, error);
     if (status == LLM_OK)
-        status = deposit(kept, name, image, bytes, error);
+        status = kept_publish(kept, name, image, bytes, error);
     if (status == LLM_OK)
-        status = deposit(kept, DEFAULT_NAME, image, bytes, error);
+        status = kept_publish(kept, DEFAULT_NAME, image, bytes, error);
     free(image);
     return status == LLM_OK ? view_kept(kept, name, out_view, error) : status;
 }

@@ -48,9 +48,10 @@ END_TEST
 START_TEST(every_list_is_json_when_asked)
 {
     static const char *const verbs[] = {
-        "status",   "clients",        "requests",
-        "counters", "errors",         "check",
-        "ping",     "engine restart", "generate --max-tokens 3 Once"};
+        "status",    "clients",        "requests",
+        "counters",  "errors",         "check",
+        "ping",      "engine restart", "generate --max-tokens 3 Once",
+        "model plan"};
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         json_error_t error;
         ck_assert_msg(RUN("llmctl %s --json", verbs[i]) == 0, "llmctl %s: %s", verbs[i], out);
@@ -58,6 +59,21 @@ START_TEST(every_list_is_json_when_asked)
         ck_assert_msg(read != NULL, "llmctl %s: %s in %s", verbs[i], error.text, out);
         json_decref(read);
     }
+}
+END_TEST
+
+START_TEST(the_plan_of_a_model_is_there_after_a_restart_too)
+{
+    for (int restart = 0; restart < 2; restart++) {
+        ck_assert_int_eq(RUN("llmctl model plan"), 0);
+        ASSERT_SAYS("LlamaForCausalLM");
+        ASSERT_SAYS("attention");
+        ASSERT_SAYS("model.layers.0.self_attn.q_proj.weight");
+        ck_assert_int_eq(RUN("llmctl engine restart"), 0);
+    }
+    ck_assert_int_eq(RUN("llmctl model plan tinynotes"), 0);
+    ck_assert_int_eq(RUN("llmctl model plan nobody 2>&1"), 1);
+    ASSERT_SAYS("no plan of a model \"nobody\"");
 }
 END_TEST
 
@@ -225,6 +241,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, status_shows_daemon_device_model_and_clients);
     tcase_add_test(tc, every_list_is_json_when_asked);
+    tcase_add_test(tc, the_plan_of_a_model_is_there_after_a_restart_too);
     tcase_add_test(tc, generate_prints_the_answer_and_same_seed_means_same_answer);
     tcase_add_test(tc, generate_ends_before_the_stop_string);
     tcase_add_test(tc, tokens_and_logprobs_come_one_a_line);

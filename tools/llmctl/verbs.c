@@ -36,6 +36,8 @@ const struct llmctl_verb llmctl_verbs[] = {
     {"cancel", NULL, "ID", "cancel a request, as numbered by `llmctl requests`", llmctl_cancel,
      NULL, 1, 1, 10 * S},
     {"ping", NULL, "", "one round trip through the engine", llmctl_ping, NULL, 0, 0, 10 * S},
+    {"model", "plan", "[NAME]", "the kernel calls of one step of a model", llmctl_model_plan, NULL,
+     0, 1, 10 * S},
     {"engine", "restart", "", "replace the engine; answers under way go on", llmctl_engine_restart,
      NULL, 0, 0, 60 * S},
     {"stop", NULL, "", "end the daemon", llmctl_stop, NULL, 0, 0, 10 * S},

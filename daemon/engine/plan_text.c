@@ -1,0 +1,36 @@
+#include "daemon/engine/plan_text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEFAULT_NAME "plan"
+
+/* NULL: no memory. */
+static char *print(const struct model *model, size_t *out_bytes)
+{
+    char *text = NULL;
+    FILE *out = open_memstream(&text, out_bytes);
+    if (!out)
+        return NULL;
+    model_print_plan(model, out);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+enum llm_status plan_text_publish(struct kept *kept, const struct model *model,
+                                  const char *model_name, struct llm_error *error)
+{
+    size_t bytes;
+    char *text = print(model, &bytes);
+    if (!text)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the text of the plan");
+    char name[CHANNEL_NAME_BYTES];
+    snprintf(name, sizeof name, DEFAULT_NAME "/%.60s", model_name);
+    enum llm_status status = kept_publish(kept, name, text, bytes, error);
+    if (status == LLM_OK)
+        status = kept_publish(kept, DEFAULT_NAME, text, bytes, error);
+    free(text);
+    return status;
+}
