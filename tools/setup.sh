@@ -27,13 +27,19 @@ header:Random123/philox.h   librandom123-dev
 test_needs='
 module:check                check
 command:clang-format-14     clang-format-14
+command:clang-14            clang-14
+fuzzer:clang-14             libclang-rt-14-dev
 '
+
+fuzzer_probe='int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { return d && n > 1 ? 0 : 0; }'
 
 have() { # have KIND:NAME
     case $1 in
     command:*) command -v "${1#*:}" >/dev/null ;;
     module:*) command -v pkg-config >/dev/null && pkg-config --exists "${1#*:}" ;;
     header:*) command -v gcc >/dev/null && echo "#include <${1#*:}>" | gcc -x c -E - >/dev/null 2>&1 ;;
+    fuzzer:*) command -v "${1#*:}" >/dev/null && echo "$fuzzer_probe" |
+        "${1#*:}" -x c - -fsanitize=fuzzer -o /dev/null 2>/dev/null ;;
     esac
 }
 
