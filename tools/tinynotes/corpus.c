@@ -203,6 +203,11 @@ struct slots {
     const char *word[26];
 };
 
+static void slot_set(struct slots *slots, char letter, const char *word)
+{
+    slots->word[letter - 'a'] = word;
+}
+
 /* "{x}" writes slot x. Everything else stands for itself. */
 static void write_pattern(struct writer *w, const char *pattern, const struct slots *slots)
 {
@@ -285,19 +290,19 @@ static bool fact_draw(struct dice *dice, enum fact_kind kind, char (*names)[CORP
     int32_t trade = roll(dice, LENGTH(TRADES));
     int32_t giving = roll(dice, LENGTH(GIVING));
     *out_slots = (struct slots){{0}};
-    out_slots->word['n' - 'a'] = names[person];
-    out_slots->word['m' - 'a'] = names[other];
-    out_slots->word['v' - 'a'] = kind == GIVES ? GIVING[giving][0] : PICK(dice, KEEPING);
-    out_slots->word['w' - 'a'] = GIVING[giving][1];
-    out_slots->word['q' - 'a'] = PICK(dice, QUALITIES);
-    out_slots->word['t' - 'a'] = THINGS[thing];
-    out_slots->word['s' - 'a'] = PICK(dice, SIDES);
-    out_slots->word['p' - 'a'] = PLACES[place];
-    out_slots->word['j' - 'a'] = TRADES[trade];
-    out_slots->word['b' - 'a'] = PICK(dice, BEASTS);
-    out_slots->word['c' - 'a'] = PICK(dice, NUMBERS);
-    out_slots->word['f' - 'a'] = PICK(dice, FOODS);
-    out_slots->word['h' - 'a'] = PICK(dice, HOURS);
+    slot_set(out_slots, 'n', names[person]);
+    slot_set(out_slots, 'm', names[other]);
+    slot_set(out_slots, 'v', kind == GIVES ? GIVING[giving][0] : PICK(dice, KEEPING));
+    slot_set(out_slots, 'w', GIVING[giving][1]);
+    slot_set(out_slots, 'q', PICK(dice, QUALITIES));
+    slot_set(out_slots, 't', THINGS[thing]);
+    slot_set(out_slots, 's', PICK(dice, SIDES));
+    slot_set(out_slots, 'p', PLACES[place]);
+    slot_set(out_slots, 'j', TRADES[trade]);
+    slot_set(out_slots, 'b', PICK(dice, BEASTS));
+    slot_set(out_slots, 'c', PICK(dice, NUMBERS));
+    slot_set(out_slots, 'f', PICK(dice, FOODS));
+    slot_set(out_slots, 'h', PICK(dice, HOURS));
     switch (kind) {
     case KEEPS:
     case STANDS:
@@ -447,22 +452,22 @@ size_t corpus_story(char *out_text, size_t capacity_bytes, enum corpus_split spl
     shuffle(&dice, places, LENGTH(PLACES));
 
     struct slots slots = {{0}};
-    slots.word['a' - 'a'] = ANIMALS[animals[0]];
-    slots.word['b' - 'a'] = ANIMALS[animals[1]];
-    slots.word['o' - 'a'] = ANIMALS[animals[2]];
-    slots.word['n' - 'a'] = names[0];
-    slots.word['m' - 'a'] = names[1];
-    slots.word['k' - 'a'] = PICK(&dice, MOODS);
-    slots.word['q' - 'a'] = PICK(&dice, QUALITIES);
-    slots.word['t' - 'a'] = PICK(&dice, THINGS);
-    slots.word['s' - 'a'] = PICK(&dice, SIDES);
-    slots.word['u' - 'a'] = PICK(&dice, SIDES);
-    slots.word['p' - 'a'] = PLACES[places[0]];
-    slots.word['r' - 'a'] = PLACES[places[1]];
-    slots.word['e' - 'a'] = PLACES[places[2]];
-    slots.word['x' - 'a'] = PICK(&dice, WEATHERS);
-    slots.word['f' - 'a'] = PICK(&dice, FOODS);
-    slots.word['g' - 'a'] = PICK(&dice, FOODS);
+    slot_set(&slots, 'a', ANIMALS[animals[0]]);
+    slot_set(&slots, 'b', ANIMALS[animals[1]]);
+    slot_set(&slots, 'o', ANIMALS[animals[2]]);
+    slot_set(&slots, 'n', names[0]);
+    slot_set(&slots, 'm', names[1]);
+    slot_set(&slots, 'k', PICK(&dice, MOODS));
+    slot_set(&slots, 'q', PICK(&dice, QUALITIES));
+    slot_set(&slots, 't', PICK(&dice, THINGS));
+    slot_set(&slots, 's', PICK(&dice, SIDES));
+    slot_set(&slots, 'u', PICK(&dice, SIDES));
+    slot_set(&slots, 'p', PLACES[places[0]]);
+    slot_set(&slots, 'r', PLACES[places[1]]);
+    slot_set(&slots, 'e', PLACES[places[2]]);
+    slot_set(&slots, 'x', PICK(&dice, WEATHERS));
+    slot_set(&slots, 'f', PICK(&dice, FOODS));
+    slot_set(&slots, 'g', PICK(&dice, FOODS));
 
     struct writer w = writer_into(out_text, capacity_bytes);
     write_pattern(&w, PICK(&dice, OPENINGS), &slots);
