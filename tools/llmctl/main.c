@@ -88,7 +88,7 @@ static enum llmctl_exit run_verb(const struct llmctl_verb *verb, int argc, const
     return result;
 }
 
-int main(int argc, char **writable_argv)
+static enum llmctl_exit act(int argc, char **writable_argv)
 {
     const char *const *argv = (const char *const *)writable_argv;
     if (argc < 2)
@@ -115,4 +115,9 @@ int main(int argc, char **writable_argv)
         return LLMCTL_FAILED;
     }
     return result;
+}
+
+int main(int argc, char **argv)
+{
+    return (int)act(argc, argv);
 }

@@ -6,7 +6,7 @@
  *          prints from a view, and so do the checks.
  * Owner    The caller owns the view (about 350 KiB: allocate it).
  * Trust    The file's writers may be dead or wrong: nothing read here is used as an index or a size.
- * See      tests/tools/test_status_view.c.
+ * See      tests/tools/test_status_check.c, tests/e2e/test_llmctl.c.
  */
 #ifndef LLMCTL_STATUS_VIEW_H
 #define LLMCTL_STATUS_VIEW_H

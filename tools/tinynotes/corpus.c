@@ -389,24 +389,25 @@ static const char *const TROUBLES[] = {
     " One {x} day the {t} was gone. {n} looked {u} the {r}, but it was not there. {n} looked {s} "
     "the {e}, "
     "but it was not there.",
-    " One night the wind took the {t} away. In the morning {n} ran to the {r} and to the {e}, but "
-    "there was "
-    "no {t}.",
+    (" One night the wind took the {t} away. In the morning {n} ran to the {r} and to the {e}, but "
+     "there was "
+     "no {t}."),
     " But on the way to the {r} the {t} fell and broke. {n} sat down and cried.",
     " One day {n} wanted to go to the {r}, but the road was long and the {t} was heavy.",
     " One day a {o} came to the {p} and wanted the {t}. \"It is mine,\" said the {o}.",
 };
 static const char *const MEETINGS[] = {
     " Then a {b} named {m} came by. \"Why are you sad?\" said {m}. \"It is my {t},\" said {n}.",
-    " Near the {e} {n} met a {b} named {m}. \"Can you help me?\" said {n}. \"Yes, I can,\" said "
-    "{m}.",
+    (" Near the {e} {n} met a {b} named {m}. \"Can you help me?\" said {n}. \"Yes, I can,\" said "
+     "{m}."),
     " There {n} saw a {k} {b}. The {b} was named {m}, and {m} knew what to do.",
 };
 static const char *const HELPS[] = {
     " So {n} and {m} went to the {r} together. They walked all day and ate {f} on the way.",
     " {m} asked the {o}, and the {o} said, \"Look {u} the {r}.\" So they looked {u} the {r}.",
-    " First they ate some {f}. Then {m} took a rope, and {n} took a lamp, and they went out to the "
-    "{e}.",
+    (" First they ate some {f}. Then {m} took a rope, and {n} took a lamp, and they went out to "
+     "the "
+     "{e}."),
     " \"Let us ask the {o},\" said {m}. The {o} was old and knew many things.",
 };
 static const char *const CURES[] = {
