@@ -1,6 +1,7 @@
 #include "daemon/engine/doorbells.h"
 
 #include "daemon/log.h"
+#include "shm/feature.h"
 
 #if !LLMD_HAVE_LIBURING
 enum llm_status doorbells_uring_open(struct doorbells **out_doorbells, int channel,
@@ -11,11 +12,20 @@ enum llm_status doorbells_uring_open(struct doorbells **out_doorbells, int chann
 }
 #endif
 
+/* Asked for before anything is tried, so that the reason is the same in every build. */
+static enum llm_status try_uring(struct doorbells **out_doorbells, int channel,
+                                 struct llm_error *error)
+{
+    if (llm_feature_disabled("io_uring"))
+        return llm_fail(error, LLM_ERR_UNSUPPORTED, "LLMD_DISABLE names io_uring");
+    return doorbells_uring_open(out_doorbells, channel, DOORBELLS_COMPLETION_MAX, error);
+}
+
 enum llm_status doorbells_open(struct doorbells **out_doorbells, int channel,
                                struct llm_error *error)
 {
     struct llm_error reason;
-    if (doorbells_uring_open(out_doorbells, channel, DOORBELLS_COMPLETION_MAX, &reason) == LLM_OK) {
+    if (try_uring(out_doorbells, channel, &reason) == LLM_OK) {
         log_line(LOG_LEVEL_INFO, "parking=%s", (*out_doorbells)->ops->name);
         return LLM_OK;
     }

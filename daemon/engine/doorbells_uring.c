@@ -200,8 +200,6 @@ static int open_with(struct io_uring *ring, uint32_t completion_max, uint32_t fl
 static enum llm_status open_ring(struct io_uring *ring, uint32_t completion_max,
                                  struct llm_error *error)
 {
-    if (llm_feature_disabled("io_uring"))
-        return llm_fail(error, LLM_ERR_UNSUPPORTED, "LLMD_DISABLE names io_uring");
     bool deferred = !llm_feature_disabled("io_uring_defer");
     int result = open_with(ring, completion_max, deferred ? DEFERRED : 0);
     if (result == -EINVAL && deferred) /* an older kernel */
