@@ -57,6 +57,10 @@ static void start(struct engine *engine, struct connection *connection)
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down,
                           connection->to_client_fd);
+    /* An engine may die between an answer's last store and its wake-up, and recovery finds that answer told: who
+     * waits for it is woken here, once too often (tests/proof/wait_client.pml, NO_MARK). */
+    if (known)
+        egress_mark(&engine->egress, connection->peer.slot);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;

@@ -357,6 +357,11 @@ static bool take_one(struct engine *engine, struct connection *connection)
             generate(engine, connection, &submission, &writer);
         else
             control_answer(engine, connection, &submission, &writer);
+    } else {
+        /* Answered, perhaps without hint and wake-up. */
+        llm_event_push(&connection->publisher.events, submission.stream_slot,
+                       submission.stream_epoch);
+        egress_mark(&engine->egress, connection->peer.slot);
     }
     advance(engine, connection);
     return true;

@@ -194,6 +194,9 @@ static void tell_again(struct engine *engine, uint32_t slot)
         record->note[LLM_NOTE_BYTES - 1] = '\0';
         llm_stream_writer_finish(&request->writer, (enum llm_status)record->status,
                                  (enum llm_finish)record->finish, record->note);
+    } else {
+        /* Told, perhaps without the hint: event_word must have moved when connection.c:start()'s mark wakes. */
+        llm_event_push(request->writer.events, record->stream_slot, record->stream_epoch);
     }
     journal_free(engine, slot);
 }
