@@ -1,0 +1,11 @@
+/* The table of llm-bench's verbs. */
+#include "tools/bench/bench.h"
+
+const struct bench_verb bench_verbs[] = {
+    {"ipc",
+     "hand-overs between client and engine, beside bare ones",
+     ipc_options,
+     {.rounds = 5, .seconds = 0.1, .rest_us = 100},
+     bench_ipc},
+    {NULL, NULL, NULL, {0}, NULL},
+};
