@@ -116,18 +116,17 @@ enum llm_status machine_open(struct machine *machine, const char *cpus, bool fif
                              struct llm_error *error)
 {
     *machine = (struct machine){.pair = {0, 0}, .fifo = fifo};
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    if (sched_getaffinity(0, sizeof machine->allowed, &machine->allowed) != 0)
         return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot ask for the processors");
-    machine->cpus = (uint32_t)CPU_COUNT(&allowed);
-    first_two(&allowed, machine->pair);
+    machine->cpus = (uint32_t)CPU_COUNT(&machine->allowed);
+    first_two(&machine->allowed, machine->pair);
     if (cpus) {
         enum llm_status status = options_cpu_pair(cpus, machine->pair, error);
         if (status != LLM_OK)
             return status;
     }
     for (int side = 0; side < 2; side++)
-        if (!CPU_ISSET((size_t)machine->pair[side], &allowed))
+        if (!CPU_ISSET((size_t)machine->pair[side], &machine->allowed))
             return llm_fail(error, LLM_ERR_INVALID, "--cpus: this process may not use processor %d",
                             machine->pair[side]);
     if (fifo && sched_setscheduler(0, SCHED_FIFO,
@@ -196,6 +195,14 @@ void machine_pin_both(const struct machine *machine, pid_t thread)
     CPU_ZERO(&set);
     CPU_SET((size_t)machine->pair[0], &set);
     CPU_SET((size_t)machine->pair[1], &set);
+    place(machine, thread, &set);
+}
+
+void machine_avoid(const struct machine *machine, pid_t thread, int side)
+{
+    cpu_set_t set = machine->allowed;
+    if (machine->cpus > 1)
+        CPU_CLR((size_t)machine->pair[side], &set);
     place(machine, thread, &set);
 }
 

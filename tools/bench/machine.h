@@ -7,6 +7,7 @@
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@ struct machine {
     char build[160]; /* "gcc 12.2.0, Release, -O3 -DNDEBUG" */
     int pair[2];     /* processors of the client and of the engine */
     bool fifo;       /* SCHED_FIFO is on */
+    cpu_set_t allowed;
 };
 
 /* `cpus`: "A,B" or NULL. LLM_ERR_INVALID: a processor that this process may not use. */
@@ -39,6 +41,8 @@ void machine_json(const struct machine *machine, struct json_out *json); /* "mac
 void machine_pin(const struct machine *machine, pid_t thread, int side);
 /* Put it on both, under SCHED_FIFO like the others. */
 void machine_pin_both(const struct machine *machine, pid_t thread);
+/* Put it on every processor this process may use but pair[side]. */
+void machine_avoid(const struct machine *machine, pid_t thread, int side);
 
 /* ---- What a process used --------------------------------------------------------------------------- */
 

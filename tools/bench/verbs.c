@@ -7,5 +7,10 @@ const struct bench_verb bench_verbs[] = {
      ipc_options,
      {.rounds = 5, .seconds = 0.1, .rest_us = 100},
      bench_ipc},
+    {"throughput",
+     "tokens, processor time and fairness with many clients",
+     throughput_options,
+     {.rounds = 5, .seconds = 1, .clients = 1, .streams = 64, .tokens = 2048, .prompt = 1},
+     bench_throughput},
     {NULL, NULL, NULL, {0}, NULL},
 };
