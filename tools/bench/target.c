@@ -134,8 +134,8 @@ static enum llm_status await(struct target *target, struct llm_error *error)
         .socket = target->socket, .no_autostart = true, .name = "llm-bench"};
     enum llm_status status;
     while ((status = llm_connect(&connection, &options, error)) != LLM_OK) {
-        if (!target->child)
-            return status;
+        if (!target->child) /* who is not there is no daemon, whatever the reason */
+            return status == LLM_ERR_NOT_FOUND ? LLM_ERR_PEER : status;
         char line[128];
         last_line(target, line, sizeof line);
         if (waitpid(target->child, NULL, WNOHANG) != 0) {

@@ -65,6 +65,17 @@ struct run {
     uint64_t run_ns;
 };
 
+/* A futex reader waits for one connection; the others share the processors beside the engine's. */
+static uint32_t workers_for(const struct run *run, enum reader_kind kind)
+{
+    uint32_t beside_the_engine = run->machine.cpus > 1 ? run->machine.cpus - 1 : 1;
+    if (run->options->workers)
+        return run->options->workers;
+    if (kind == READER_FUTEX || run->setup.clients < beside_the_engine)
+        return run->setup.clients;
+    return beside_the_engine;
+}
+
 struct snapshot {
     uint64_t at_ns, engine_ns, step_ns, client_ns, steps, wakes, parks, switches, tokens, requests;
     uint64_t *client_tokens; /* [clients] */
@@ -323,17 +334,6 @@ static enum llm_status choose_kinds(struct run *run, struct llm_error *error)
         names += bytes + (names[bytes] == ',');
     }
     return LLM_OK;
-}
-
-/* A futex reader waits for one connection; the others share the processors beside the engine's. */
-static uint32_t workers_for(const struct run *run, enum reader_kind kind)
-{
-    uint32_t beside_the_engine = run->machine.cpus > 1 ? run->machine.cpus - 1 : 1;
-    if (run->options->workers)
-        return run->options->workers;
-    if (kind == READER_FUTEX || run->setup.clients < beside_the_engine)
-        return run->setup.clients;
-    return beside_the_engine;
 }
 
 static enum llm_status choose_setup(struct run *run, struct llm_error *error)
