@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -204,6 +205,15 @@ void machine_avoid(const struct machine *machine, pid_t thread, int side)
     if (machine->cpus > 1)
         CPU_CLR((size_t)machine->pair[side], &set);
     place(machine, thread, &set);
+}
+
+void machine_raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 /* ---- What a process used --------------------------------------------------------------------------- */

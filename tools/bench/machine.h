@@ -43,6 +43,8 @@ void machine_pin(const struct machine *machine, pid_t thread, int side);
 void machine_pin_both(const struct machine *machine, pid_t thread);
 /* Put it on every processor this process may use but pair[side]. */
 void machine_avoid(const struct machine *machine, pid_t thread, int side);
+/* To the hard limit: each connection takes a few descriptors on either side. */
+void machine_raise_descriptors(void);
 
 /* ---- What a process used --------------------------------------------------------------------------- */
 

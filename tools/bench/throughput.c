@@ -18,7 +18,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "shm/clock.h"
@@ -397,16 +396,6 @@ static enum llm_status open_target(struct run *run, struct llm_error *error)
     return target_open(&run->target, run->options->socket, settings, error);
 }
 
-/* Each connection takes a few descriptors of ours. */
-static void raise_descriptors(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static enum llm_status open_run(struct run *run, struct llm_error *error)
 {
     const struct bench_options *options = run->options;
@@ -416,7 +405,7 @@ static enum llm_status open_run(struct run *run, struct llm_error *error)
         calloc((size_t)READER_COUNT * FIGURE_COUNT * run->round_count, sizeof *run->figures);
     if (!run->figures)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u rounds", run->round_count);
-    raise_descriptors();
+    machine_raise_descriptors();
     enum llm_status status = machine_open(&run->machine, options->cpus, options->fifo, error);
     if (status == LLM_OK)
         status = choose_kinds(run, error);
