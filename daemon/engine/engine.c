@@ -9,10 +9,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "daemon/engine/machine.h"
+#include "daemon/config_check.h"
 #include "daemon/engine/recovery.h"
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
+#include "daemon/machine.h"
 #include "kernels/kernels.h"
 #include "shm/check.h"
 #include "shm/clock.h"
@@ -280,20 +281,9 @@ static void log_memory(const struct engine *engine)
                  1048576.0);
 }
 
-static enum llm_status check_limits(const struct config *config, struct llm_error *error)
-{
-    if (config->limits.step_tokens >= config->limits.sequences)
-        return LLM_OK;
-    return llm_fail(error, LLM_ERR_INVALID,
-                    "limits.step_tokens = %llu is less than limits.sequences = %llu: each running "
-                    "request needs a token in each step",
-                    (unsigned long long)config->limits.step_tokens,
-                    (unsigned long long)config->limits.sequences);
-}
-
 static enum llm_status open_parts(struct engine *engine, struct llm_error *error)
 {
-    enum llm_status status = check_limits(&engine->config, error);
+    enum llm_status status = config_limits_fit(&engine->config, error);
     if (status == LLM_OK)
         status = open_models(engine, error);
     if (status == LLM_OK)

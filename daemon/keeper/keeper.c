@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "daemon/config_check.h"
 #include "daemon/keeper/service.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
@@ -61,16 +62,7 @@ void keeper_unwatch(struct keeper *keeper, int fd)
 
 static enum llm_status make_geometry(struct keeper *keeper, struct llm_error *error)
 {
-    const struct config *config = keeper->config;
-    uint64_t prompt_bytes =
-        (config->limits.prompt_bytes + LLM_PAGE_BYTES - 1) / LLM_PAGE_BYTES * LLM_PAGE_BYTES;
-    keeper->geometry = (struct llm_geometry){
-        .queue_entries = (uint32_t)config->limits.queue_entries,
-        .event_entries = (uint32_t)config->limits.event_entries,
-        .stream_slots = (uint32_t)config->limits.stream_slots,
-        .log_words = (uint32_t)config->limits.log_words,
-        .arena_bytes = (uint32_t)prompt_bytes,
-    };
+    keeper->geometry = config_geometry(keeper->config);
     return llm_geometry_valid(&keeper->geometry)
                ? LLM_OK
                : llm_fail(error, LLM_ERR_INVALID, "the limits of a connection do not fit together");
@@ -140,13 +132,14 @@ static enum llm_status open_loop(struct keeper *keeper, struct llm_error *error)
     return LLM_OK;
 }
 
-/* Six descriptors for each connection; the soft limit is ours to raise. */
+/* The soft limit is ours to raise. */
 static void raise_descriptor_limit(const struct config *config)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
-    rlim_t wanted = (rlim_t)config->limits.connections * 6 + 512;
+    rlim_t wanted =
+        (rlim_t)config->limits.connections * CONFIG_DESCRIPTORS_EACH + CONFIG_DESCRIPTORS_MORE;
     if (limit.rlim_cur < wanted) {
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
         setrlimit(RLIMIT_NOFILE, &limit);

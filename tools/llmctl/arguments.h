@@ -49,6 +49,9 @@ struct arguments {
     bool tokens;
     bool ignore_eos;
     bool stats;
+
+    /* config show */
+    const char *config_file;
 };
 
 enum option_kind {

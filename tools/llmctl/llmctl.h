@@ -52,6 +52,8 @@ enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* st
 enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
 enum llmctl_exit llmctl_stop(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_engine_restart(const struct arguments *arguments); /* steer.c */
+enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* config.c */
+enum llmctl_exit llmctl_config_show(const struct arguments *arguments);    /* config.c */
 enum llmctl_exit llmctl_model_plan(const struct arguments *arguments);     /* plan.c */
 enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
 

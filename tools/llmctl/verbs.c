@@ -22,6 +22,11 @@ static const struct option generate_options[] = {
     {0},
 };
 
+static const struct option config_options[] = {
+    {"config", "FILE", OPTION_TEXT, FIELD(config_file), "read this file after the usual ones"},
+    {0},
+};
+
 const struct llmctl_verb llmctl_verbs[] = {
     {"status", NULL, "", "how the daemon is, also when its engine hangs or is dead", llmctl_status,
      NULL, 0, 0, 0},
@@ -38,6 +43,10 @@ const struct llmctl_verb llmctl_verbs[] = {
     {"ping", NULL, "", "one round trip through the engine", llmctl_ping, NULL, 0, 0, 10 * S},
     {"model", "plan", "[NAME]", "the kernel calls of one step of a model", llmctl_model_plan, NULL,
      0, 1, 10 * S},
+    {"config", "check", "[FILE]", "everything wrong with FILE, or with the usual configuration",
+     llmctl_config_check, NULL, 0, 1, 0},
+    {"config", "show", "[KEY]", "what a daemon started now would run with, and where it is set",
+     llmctl_config_show, config_options, 0, 1, 0},
     {"engine", "restart", "", "replace the engine; answers under way go on", llmctl_engine_restart,
      NULL, 0, 0, 60 * S},
     {"stop", NULL, "", "end the daemon", llmctl_stop, NULL, 0, 0, 10 * S},
