@@ -130,8 +130,8 @@ void connection_break(struct engine *engine, struct connection *connection, cons
     requests_abandon(engine, connection);
     report_error(engine, text);
     report_count(engine, LLM_COUNTER_CLIENTS_DETACHED, 1);
-    log_line(LOG_LEVEL_WARN, "client detached connection=%llu %s",
-             (unsigned long long)connection->peer.id, text);
+    log_event(LOG_LEVEL_WARN, "client detached", log_count("connection", connection->peer.id),
+              log_text("reason", text));
     struct llm_error error;
     if (link_say(&engine->link, CHANNEL_BAD_CLIENT, connection->peer.id, 0, text, &error) != LLM_OK)
         engine->stopping = true;
@@ -144,8 +144,8 @@ static void take_attach(struct engine *engine, struct link_event *event)
     struct llm_error error;
     if (connection_attach(engine, &event->connection, event->fds, &error) == LLM_OK)
         return;
-    log_line(LOG_LEVEL_ERROR, "cannot serve connection %llu: %s",
-             (unsigned long long)event->connection.id, error.message);
+    log_event(LOG_LEVEL_ERROR, "cannot serve a client",
+              log_count("connection", event->connection.id), log_text("reason", error.message));
     (void)!link_say(&engine->link, CHANNEL_BAD_CLIENT, event->connection.id, 0, error.message,
                     &error);
 }

@@ -39,6 +39,7 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
     engine->kept.link = &engine->link;
     if (status == LLM_OK)
         status = link_read_manifest(&engine->link, keep, &engine->kept, &engine->generation, error);
+    log_set_generation(engine->generation);
     if (status == LLM_OK)
         status = kept_map(&engine->kept, CHANNEL_NAME_CTL, &ctl, error);
     if (status == LLM_OK)
@@ -267,8 +268,9 @@ static void log_memory(const struct engine *engine)
 {
     const struct executor_facts *facts = &engine->executors[0]->facts;
     const struct kept_memory *pool = kept_find(&engine->kept, POOL_NAME);
-    log_line(LOG_LEVEL_INFO, "model name=%s (%s) backend=\"%s\" context_tokens=%u", facts->name,
-             facts->text, facts->backend_text, facts->context_tokens_max);
+    log_event(LOG_LEVEL_INFO, "model", log_text("name", facts->name), log_text("text", facts->text),
+              log_text("backend", facts->backend_text),
+              log_count("context_tokens", facts->context_tokens_max));
     log_line(LOG_LEVEL_INFO,
              "memory MiB: weights %.1f, workspace %.1f, KV pool %.1f (%u blocks of %u tokens), "
              "requests %.1f, each client %.1f",

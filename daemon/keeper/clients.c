@@ -55,8 +55,8 @@ static void leave(struct keeper *keeper, struct client *client, const char *reas
         return;
     }
     CHECK(client->phase == CLIENT_ATTACHED);
-    log_line(LOG_LEVEL_INFO, "client left connection=%llu pid=%u reason=\"%s\"",
-             (unsigned long long)client->id, client->pid, reason);
+    log_event(LOG_LEVEL_INFO, "client left", log_count("connection", client->id),
+              log_count("client_pid", client->pid), log_text("reason", reason));
     keeper->clients.attached_count--;
     status_page_left(keeper, slot);
     close_socket(client);
@@ -218,8 +218,9 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
     keeper->engine.has_news = true;
     keeper->descriptors_changed = true;
     status_page_attached(keeper, (uint32_t)(client - keeper->clients.slots), request->name);
-    log_line(LOG_LEVEL_INFO, "client attached connection=%llu pid=%u uid=%u name=\"%s\"",
-             (unsigned long long)client->id, client->pid, client->uid, request->name);
+    log_event(LOG_LEVEL_INFO, "client attached", log_count("connection", client->id),
+              log_count("client_pid", client->pid), log_count("uid", client->uid),
+              log_text("name", request->name));
 
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
@@ -349,7 +350,7 @@ static void welcome(struct keeper *keeper, struct client *client, int socket)
     struct peer peer;
     struct llm_error error;
     if (peer_identify(socket, keeper->config->daemon.admin_group, &peer, &error) != LLM_OK) {
-        log_line(LOG_LEVEL_WARN, "client refused reason=\"%s\"", error.message);
+        log_event(LOG_LEVEL_WARN, "client refused", log_text("reason", error.message));
         close(socket);
         return;
     }

@@ -164,8 +164,8 @@ enum llm_status engine_start(struct keeper *keeper, struct llm_error *error)
     keeper_watch(keeper, engine->pidfd, KEEPER_ENGINE_PROCESS, 0, engine->generation);
     keeper_watch(keeper, engine->channel, KEEPER_ENGINE_CHANNEL, 0, engine->generation);
     status_page_engine(keeper);
-    log_line(LOG_LEVEL_INFO, "engine started pid=%d generation=%llu", (int)engine->pid,
-             (unsigned long long)engine->generation);
+    log_set_generation(engine->generation);
+    log_event(LOG_LEVEL_INFO, "engine started", log_count("engine_pid", (uint64_t)engine->pid));
     return LLM_OK;
 }
 
@@ -451,8 +451,7 @@ static void consider_death(struct keeper *keeper, const char *how)
 {
     struct engine *engine = &keeper->engine;
     uint64_t now_ns = llm_now_ns();
-    log_line(LOG_LEVEL_ERROR, "engine died generation=%llu how=\"%s\"",
-             (unsigned long long)engine->generation, how);
+    log_event(LOG_LEVEL_ERROR, "engine died", log_text("how", how));
     status_page_died(keeper, now_ns);
     char text[LLM_NOTE_BYTES];
     snprintf(text, sizeof text, "engine died: %s", how);
@@ -493,8 +492,7 @@ void engine_process_ready(struct keeper *keeper)
     if (!asked && !engine->failed) /* a failed one has said why, and was no surprise */
         consider_death(keeper, how);
     else
-        log_line(LOG_LEVEL_INFO, "engine ended generation=%llu how=\"%s\"",
-                 (unsigned long long)engine->generation, how);
+        log_event(LOG_LEVEL_INFO, "engine ended", log_text("how", how));
     engine->stop_asked = engine->replace = false;
     status_page_engine(keeper);
     if (asked && exit_code > 0)

@@ -36,7 +36,8 @@ static void change_set(struct keeper *keeper, int operation, int fd, uint32_t ev
 {
     struct epoll_event event = {.events = events, .data.u64 = data};
     if (epoll_ctl(keeper->epoll_fd, operation, fd, &event) != 0)
-        log_line(LOG_LEVEL_ERROR, "epoll_ctl fd=%d: %s", fd, strerror(errno));
+        log_event(LOG_LEVEL_ERROR, "epoll_ctl failed", log_count("fd", (uint64_t)fd),
+                  log_text("reason", strerror(errno)));
 }
 
 void keeper_watch(struct keeper *keeper, int fd, enum keeper_event event, uint32_t index,
@@ -145,9 +146,8 @@ static void raise_descriptor_limit(const struct config *config)
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     if (limit.rlim_cur < wanted)
-        log_line(LOG_LEVEL_WARN,
-                 "descriptors limit=%llu wanted=%llu: fewer clients than limits.connections fit",
-                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+        log_event(LOG_LEVEL_WARN, "fewer clients than limits.connections fit: too few descriptors",
+                  log_count("limit", limit.rlim_cur), log_count("wanted", wanted));
 }
 
 static enum llm_status open_parts(struct keeper *keeper, struct config *config,
@@ -248,7 +248,8 @@ void keeper_note_idle(struct keeper *keeper)
 
 void keeper_pause_accepting(struct keeper *keeper)
 {
-    log_line(LOG_LEVEL_WARN, "accept: %s", strerror(errno));
+    log_event(LOG_LEVEL_WARN, "cannot accept clients for a moment",
+              log_text("reason", strerror(errno)));
     change_set(keeper, EPOLL_CTL_MOD, keeper->place.listen_fd, 0, event_pack(KEEPER_LISTEN, 0, 0));
     keeper->accepting = false;
     keeper->accept_again_ns = llm_deadline_ns(ACCEPT_PAUSE_NS);
@@ -257,10 +258,9 @@ void keeper_pause_accepting(struct keeper *keeper)
 void keeper_engine_ready(struct keeper *keeper)
 {
     const struct engine *engine = &keeper->engine;
-    log_line(LOG_LEVEL_INFO, "ready socket=%s status=%s pid=%d generation=%llu ms=%llu",
-             keeper->place.socket_path, keeper->place.status_name, (int)getpid(),
-             (unsigned long long)engine->generation,
-             (unsigned long long)((llm_now_ns() - engine->started_ns) / LLM_NS_PER_MS));
+    log_event(LOG_LEVEL_INFO, "ready", log_text("socket", keeper->place.socket_path),
+              log_text("status", keeper->place.status_name),
+              log_count("ms", (llm_now_ns() - engine->started_ns) / LLM_NS_PER_MS));
     if (engine->generation == 1)
         keeper_note_idle(keeper);
     tell_starter(keeper, "ready");
@@ -288,7 +288,7 @@ static void take_signal(struct keeper *keeper)
     struct signalfd_siginfo info;
     if (read(keeper->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
         return;
-    log_line(LOG_LEVEL_INFO, "stopping signal=%u", info.ssi_signo);
+    log_event(LOG_LEVEL_INFO, "stopping", log_count("signal", info.ssi_signo));
     keeper_stop(keeper);
 }
 

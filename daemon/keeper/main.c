@@ -163,8 +163,10 @@ static const struct argp parser = {
 static void set_log(const struct config *config)
 {
     enum log_level level = LOG_LEVEL_INFO;
+    enum log_format format = LOG_FORMAT_LOGFMT;
     (void)log_level_parse(config->log.level, &level); /* the table allows only names it knows */
-    log_set(level, NULL);
+    (void)log_format_parse(config->log.format, &format);
+    log_open(level, format, config->log.lines_per_minute, "llmd");
 }
 
 /* ---- The background -------------------------------------------------------------------------------- */
