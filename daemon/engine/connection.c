@@ -160,6 +160,10 @@ void connections_take_news(struct engine *engine)
             take_attach(engine, &event);
         else if (event.kind == CHANNEL_DETACH)
             connection_detach(engine, event.connection.id);
+        else if (event.kind == CHANNEL_DRAIN || event.kind == CHANNEL_RESUME)
+            drain_set(engine, event.kind == CHANNEL_DRAIN ? event.connection.id : 0);
+        else if (event.kind == CHANNEL_BEAT)
+            report_counts(engine);
         else {
             CHECK(event.kind == CHANNEL_STOP);
             engine->stopping = true;

@@ -190,6 +190,9 @@ static enum llm_status check_room(const struct keeper *keeper, const struct clie
         return llm_fail(error, LLM_ERR_SYSTEM, "%s", keeper->engine.reason);
     if (keeper->stopping)
         return llm_fail(error, LLM_ERR_PEER, "the daemon is stopping"); /* libllm tries again */
+    if (keeper->drain.active && !client->administrator)
+        return llm_fail(error, LLM_ERR_BUSY,
+                        "llmd is draining: it ends what runs and takes no new clients");
     if (keeper->clients.attached_count >= config->limits.connections)
         return llm_fail(error, LLM_ERR_BUSY, "all %llu connections (limits.connections) are in use",
                         (unsigned long long)config->limits.connections);
@@ -259,6 +262,16 @@ static enum llm_status give_memory(struct keeper *keeper, struct client *client,
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
+static const char *steering_name(uint32_t verb)
+{
+    static const char *const names[LLM_VERB_COUNT] = {
+        [LLM_VERB_STOP] = "stop",     [LLM_VERB_RESTART_ENGINE] = "restart engine",
+        [LLM_VERB_DRAIN] = "drain",   [LLM_VERB_DRAIN_STOP] = "drain and stop",
+        [LLM_VERB_RESUME] = "resume",
+    };
+    return names[verb];
+}
+
 static enum llm_status steer(struct keeper *keeper, struct client *client, uint32_t verb,
                              struct llm_error *error)
 {
@@ -270,12 +283,16 @@ static enum llm_status steer(struct keeper *keeper, struct client *client, uint3
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
     bool sent = send_reply(client->socket, &reply, NULL, 0);
-    log_line(LOG_LEVEL_INFO, "%s asked pid=%u uid=%u",
-             verb == LLM_VERB_STOP ? "stop" : "engine restart", client->pid, client->uid);
+    log_event(LOG_LEVEL_INFO, "steered", log_text("verb", steering_name(verb)),
+              log_count("client_pid", client->pid), log_count("uid", client->uid));
     if (verb == LLM_VERB_STOP)
         keeper_stop(keeper);
-    else
+    else if (verb == LLM_VERB_RESTART_ENGINE)
         engine_restart(keeper);
+    else if (verb == LLM_VERB_RESUME)
+        drain_resume(keeper);
+    else
+        drain_begin(keeper, verb == LLM_VERB_DRAIN_STOP);
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
@@ -296,6 +313,9 @@ static enum llm_status serve(struct keeper *keeper, struct client *client,
         return give_memory(keeper, client, request, error);
     case LLM_VERB_STOP:
     case LLM_VERB_RESTART_ENGINE:
+    case LLM_VERB_DRAIN:
+    case LLM_VERB_DRAIN_STOP:
+    case LLM_VERB_RESUME:
         return steer(keeper, client, request->verb, error);
     default:
         return llm_fail(error, LLM_ERR_UNSUPPORTED, "verb %u is not known", request->verb);

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "daemon/config_check.h"
-#include "daemon/keeper/service.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
 #include "shm/check.h"
@@ -186,6 +185,7 @@ enum llm_status keeper_open(struct keeper *keeper, struct config *config, int re
     memories_init(&keeper->memories);
     clients_init(&keeper->clients);
     engine_init(&keeper->engine);
+    service_open(&keeper->service);
     raise_descriptor_limit(config);
     enum llm_status status = open_parts(keeper, config, error);
     if (status != LLM_OK)
@@ -235,7 +235,7 @@ void keeper_stop(struct keeper *keeper)
     if (keeper->stopping)
         return;
     keeper->stopping = true;
-    service_stopping();
+    service_stopping(keeper);
     status_page_engine(keeper);
     engine_stop(keeper);
 }
@@ -274,8 +274,11 @@ void keeper_engine_failed(struct keeper *keeper)
     log_line(LOG_LEVEL_ERROR, "%s", keeper->engine.reason);
     status_page_error(keeper, keeper->engine.reason);
     status_page_engine(keeper);
-    if (keeper->engine.ready_once)
+    if (keeper->engine.ready_once) {
+        if (keeper->drain.active && keeper->drain.then_stop)
+            keeper_stop(keeper); /* nobody is left to end what runs */
         return;
+    }
     tell_starter(keeper, keeper->engine.reason);
     keeper->exit_code = 1;
     keeper_stop(keeper);
@@ -288,8 +291,9 @@ static void take_signal(struct keeper *keeper)
     struct signalfd_siginfo info;
     if (read(keeper->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
         return;
-    log_event(LOG_LEVEL_INFO, "stopping", log_count("signal", info.ssi_signo));
-    keeper_stop(keeper);
+    log_event(LOG_LEVEL_INFO, "told to stop", log_count("signal", info.ssi_signo));
+    service_stopping(keeper);
+    drain_by_signal(keeper);
 }
 
 static void dispatch(struct keeper *keeper, uint64_t data)
@@ -371,9 +375,12 @@ static int expire(struct keeper *keeper)
     uint64_t now_ns = llm_now_ns();
     uint64_t next_ns = clients_expire(keeper, now_ns);
     next_ns = earlier(next_ns, engine_expire(keeper, now_ns));
+    next_ns = earlier(next_ns, heartbeat_expire(keeper, now_ns));
+    next_ns = earlier(next_ns, drain_expire(keeper, now_ns));
     next_ns = earlier(next_ns, expire_idle(keeper, now_ns));
     next_ns = earlier(next_ns, resume_accepting(keeper, now_ns));
     next_ns = earlier(next_ns, count_descriptors(keeper, now_ns));
+    next_ns = earlier(next_ns, service_expire(keeper, now_ns));
     if (next_ns == UINT64_MAX)
         return -1;
     uint64_t wait_ms = next_ns > now_ns ? (next_ns - now_ns) / LLM_NS_PER_MS + 1 : 0;

@@ -82,6 +82,8 @@ static enum llm_daemon_state daemon_state(const struct keeper *keeper)
         return LLM_DAEMON_FAILED;
     if (!engine->ready_once)
         return LLM_DAEMON_STARTING;
+    if (keeper->drain.active)
+        return keeper->drain.empty ? LLM_DAEMON_DRAINED : LLM_DAEMON_DRAINING;
     return engine->ready ? LLM_DAEMON_RUNNING : LLM_DAEMON_RECOVERING;
 }
 
@@ -94,6 +96,7 @@ void status_page_engine(struct keeper *keeper)
     store(page->daemon_state, state);
     store(keeper->ctl->engine_generation, keeper->engine.generation);
     store(keeper->ctl->daemon_state, state);
+    service_note_change(keeper);
 }
 
 void status_page_died(struct keeper *keeper, uint64_t now_ns)
@@ -113,10 +116,12 @@ void status_page_attached(struct keeper *keeper, uint32_t slot, const char *name
     atomic_store_explicit(&row->connection_id, client->id, memory_order_release);
     store(keeper->status->keeper.connections_open, keeper->clients.attached_count);
     keeper_note_idle(keeper);
+    service_note_change(keeper);
 }
 
 void status_page_left(struct keeper *keeper, uint32_t slot)
 {
+    service_note_change(keeper);
     store(keeper->status->connections[slot].connection_id, 0);
     store(keeper->status->keeper.connections_open, keeper->clients.attached_count);
 }

@@ -50,6 +50,9 @@ struct arguments {
     bool ignore_eos;
     bool stats;
 
+    /* drain */
+    bool stay;
+
     /* config show */
     const char *config_file;
 };

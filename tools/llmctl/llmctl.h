@@ -50,6 +50,8 @@ enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* li
 enum llmctl_exit llmctl_check(const struct arguments *arguments);          /* check.c */
 enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
+enum llmctl_exit llmctl_drain(const struct arguments *arguments);          /* steer.c */
+enum llmctl_exit llmctl_resume(const struct arguments *arguments);         /* steer.c */
 enum llmctl_exit llmctl_stop(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_engine_restart(const struct arguments *arguments); /* steer.c */
 enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* config.c */

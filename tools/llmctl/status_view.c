@@ -183,7 +183,8 @@ const char *status_view_state_name(uint32_t daemon_state)
     static const char *const names[] = {
         [LLM_DAEMON_STARTING] = "starting",     [LLM_DAEMON_RUNNING] = "running",
         [LLM_DAEMON_RECOVERING] = "recovering", [LLM_DAEMON_STOPPING] = "stopping",
-        [LLM_DAEMON_FAILED] = "failed",
+        [LLM_DAEMON_FAILED] = "failed",         [LLM_DAEMON_DRAINING] = "draining",
+        [LLM_DAEMON_DRAINED] = "drained",
     };
     return daemon_state < sizeof names / sizeof names[0] ? names[daemon_state] : "unknown";
 }

@@ -22,6 +22,10 @@ static const struct option generate_options[] = {
     {0},
 };
 
+static const struct option drain_options[] = {
+    {"stay", NULL, OPTION_FLAG, FIELD(stay), "do not end the daemon when nothing is left"},
+    {0},
+};
 static const struct option config_options[] = {
     {"config", "FILE", OPTION_TEXT, FIELD(config_file), "read this file after the usual ones"},
     {0},
@@ -49,6 +53,10 @@ const struct llmctl_verb llmctl_verbs[] = {
      llmctl_config_show, config_options, 0, 1, 0},
     {"engine", "restart", "", "replace the engine; answers under way go on", llmctl_engine_restart,
      NULL, 0, 0, 60 * S},
+    {"drain", NULL, "", "refuse new requests, let running ones end, then end the daemon",
+     llmctl_drain, drain_options, 0, 0, 600 * S},
+    {"resume", NULL, "", "take requests again after `llmctl drain --stay`", llmctl_resume, NULL, 0,
+     0, 10 * S},
     {"stop", NULL, "", "end the daemon", llmctl_stop, NULL, 0, 0, 10 * S},
     {0},
 };
