@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/config_check.h"
+#include "daemon/keeper/stale.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
 #include "shm/check.h"
@@ -109,6 +110,7 @@ static enum llm_status open_status(struct keeper *keeper, struct llm_error *erro
     enum llm_status status = status_page_open(keeper, &fd, error);
     if (status != LLM_OK)
         return status;
+    stale_sweep();
     status = keep_own(keeper, CHANNEL_NAME_STATUS, fd, sizeof *keeper->status, error);
     close(fd);
     return status;

@@ -22,7 +22,7 @@ static enum llm_status refuse_second(const char *name, struct llm_error *error)
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return LLM_OK;
-    int taken = flock(fd, LOCK_EX | LOCK_NB);
+    int taken = flock(fd, LOCK_SH | LOCK_NB); /* who looks for dead ones has a shared lock, too */
     close(fd);
     return taken == 0
                ? LLM_OK
@@ -56,7 +56,11 @@ enum llm_status status_page_open(struct keeper *keeper, int *out_fd, struct llm_
         status = llm_status_create(keeper->place.status_name, &fd, &keeper->status, error);
     if (status != LLM_OK)
         return status;
-    flock(fd, LOCK_EX | LOCK_NB);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) { /* nobody locks a file without its magic */
+        close(fd);
+        return llm_fail_errno(error, LLM_ERR_BUSY, errno, "cannot lock the status file %s",
+                              keeper->place.status_name);
+    }
     fill(keeper);
     *out_fd = fd;
     return LLM_OK;

@@ -254,6 +254,7 @@ static const struct {
     F(llm_status_step, decode_tokens),
     F(llm_status_step, sequences),
     F(llm_status_error, count),
+    F(llm_status_error, first_ns),
     F(llm_status_error, last_ns),
     F(llm_status_error, text),
     F(llm_status_file, keeper),

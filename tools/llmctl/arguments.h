@@ -50,6 +50,11 @@ struct arguments {
     bool ignore_eos;
     bool stats;
 
+    /* counters */
+    uint64_t watch_ns; /* 0: once */
+    uint32_t times;    /* 0: until interrupted */
+    bool prometheus;
+
     /* drain */
     bool stay;
 

@@ -131,7 +131,10 @@ static void take_errors(struct status_view *view, const char *from,
         if (count == 0)
             continue;
         struct view_error *out = &view->errors[view->error_count++];
-        *out = (struct view_error){.from = from, .count = count, .last_ns = LOOK(ring[i].last_ns)};
+        *out = (struct view_error){.from = from,
+                                   .count = count,
+                                   .first_ns = LOOK(ring[i].first_ns),
+                                   .last_ns = LOOK(ring[i].last_ns)};
         TAKE_TEXT(out->text, ring[i].text);
     }
 }

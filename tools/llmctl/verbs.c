@@ -22,6 +22,13 @@ static const struct option generate_options[] = {
     {0},
 };
 
+static const struct option counters_options[] = {
+    {"watch", "SECONDS", OPTION_SECONDS, FIELD(watch_ns),
+     "again and again, with what was counted per second since the last time"},
+    {"times", "N", OPTION_COUNT, FIELD(times), "with --watch: this often, then end"},
+    {"prometheus", NULL, OPTION_FLAG, FIELD(prometheus), "in Prometheus' text format"},
+    {0},
+};
 static const struct option drain_options[] = {
     {"stay", NULL, OPTION_FLAG, FIELD(stay), "do not end the daemon when nothing is left"},
     {0},
@@ -36,9 +43,10 @@ const struct llmctl_verb llmctl_verbs[] = {
      NULL, 0, 0, 0},
     {"clients", NULL, "", "who is connected", llmctl_clients, NULL, 0, 0, 0},
     {"requests", NULL, "", "what is running and waiting", llmctl_requests, NULL, 0, 0, 0},
-    {"counters", NULL, "", "what was done since the daemon started", llmctl_counters, NULL, 0, 0,
-     0},
-    {"errors", NULL, "", "what went wrong, how often and when last", llmctl_errors, NULL, 0, 0, 0},
+    {"counters", NULL, "", "what was done since the daemon started", llmctl_counters,
+     counters_options, 0, 0, 0},
+    {"errors", NULL, "", "what went wrong, how often, when first and when last", llmctl_errors,
+     NULL, 0, 0, 0},
     {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
     {"generate", NULL, "[PROMPT]", "answer a prompt (or stdin), streaming; Ctrl-C cancels it",
      llmctl_generate, generate_options, 0, 1, 0},
