@@ -57,6 +57,10 @@ static void start(struct engine *engine, struct connection *connection)
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down,
                           connection->to_client_fd);
+    if (known) {
+        llm_event_lapse(&connection->publisher.events);
+        egress_mark(&engine->egress, connection->peer.slot);
+    }
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/config_check.h"
+#include "daemon/engine/publish.h"
 #include "daemon/engine/recovery.h"
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
@@ -325,6 +326,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
     report_on_failed_check(engine);
     connections_take_news(engine);
     recovery_resume_requests(engine);
+    publish_announce(engine);
     egress_flush(&engine->egress, true);
     if (engine->generation == 1)
         log_memory(engine);

@@ -54,6 +54,8 @@ struct engine {
     uint32_t trial_slot;       /* whose trial it is; REQUEST_NONE: nobody's */
     uint64_t next_request_id;
     uint64_t next_deadline_ns; /* no request's deadline is earlier */
+    struct connection
+        *unannounced; /* streams of it moved; its hints are not announced (publish.c) */
     uint64_t steps;
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;

@@ -195,6 +195,7 @@ static void tell_again(struct engine *engine, uint32_t slot)
         record->note[LLM_NOTE_BYTES - 1] = '\0';
         llm_stream_writer_finish(&request->writer, (enum llm_status)record->status,
                                  (enum llm_finish)record->finish, record->note);
+        publish_moved(engine, request->connection);
     }
     journal_free(engine, slot);
 }
