@@ -134,8 +134,8 @@ void connection_break(struct engine *engine, struct connection *connection, cons
     requests_abandon(engine, connection);
     report_error(engine, text);
     report_count(engine, LLM_COUNTER_CLIENTS_DETACHED, 1);
-    log_line(LOG_LEVEL_WARN, "client detached connection=%llu %s",
-             (unsigned long long)connection->peer.id, text);
+    log_event(LOG_LEVEL_WARN, "client detached", log_count("connection", connection->peer.id),
+              log_text("reason", text));
     struct llm_error error;
     if (link_say(&engine->link, CHANNEL_BAD_CLIENT, connection->peer.id, 0, text, &error) != LLM_OK)
         engine->stopping = true;
@@ -148,8 +148,8 @@ static void take_attach(struct engine *engine, struct link_event *event)
     struct llm_error error;
     if (connection_attach(engine, &event->connection, event->fds, &error) == LLM_OK)
         return;
-    log_line(LOG_LEVEL_ERROR, "cannot serve connection %llu: %s",
-             (unsigned long long)event->connection.id, error.message);
+    log_event(LOG_LEVEL_ERROR, "cannot serve a client",
+              log_count("connection", event->connection.id), log_text("reason", error.message));
     (void)!link_say(&engine->link, CHANNEL_BAD_CLIENT, event->connection.id, 0, error.message,
                     &error);
 }
@@ -164,6 +164,10 @@ void connections_take_news(struct engine *engine)
             take_attach(engine, &event);
         else if (event.kind == CHANNEL_DETACH)
             connection_detach(engine, event.connection.id);
+        else if (event.kind == CHANNEL_DRAIN || event.kind == CHANNEL_RESUME)
+            drain_set(engine, event.kind == CHANNEL_DRAIN ? event.connection.id : 0);
+        else if (event.kind == CHANNEL_BEAT)
+            report_counts(engine);
         else {
             CHECK(event.kind == CHANNEL_STOP);
             engine->stopping = true;

@@ -17,6 +17,7 @@
 #include "daemon/config.h"
 #include "daemon/core/core.h"
 #include "daemon/engine/connection.h"
+#include "daemon/engine/drain.h"
 #include "daemon/engine/egress.h"
 #include "daemon/engine/executor.h"
 #include "daemon/engine/kept.h"
@@ -58,6 +59,7 @@ struct engine {
     uint64_t steps;
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;
+    struct drain drain;
     struct parking parking;
     struct egress egress;
 };

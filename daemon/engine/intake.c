@@ -260,11 +260,12 @@ static void generate(struct engine *engine, struct connection *connection,
 {
     struct llm_error error;
     uint32_t slot = find_free_slot(engine);
-    enum llm_status status =
-        slot == REQUEST_NONE
-            ? llm_fail(&error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
-                       engine->tables.request_slots)
-            : prepare(engine, connection, submission, slot, &error);
+    enum llm_status status = drain_admits(engine, &error);
+    if (status == LLM_OK)
+        status = slot == REQUEST_NONE ? llm_fail(&error, LLM_ERR_BUSY,
+                                                 "all %u requests (limits.requests) are in use",
+                                                 engine->tables.request_slots)
+                                      : prepare(engine, connection, submission, slot, &error);
     if (status == LLM_OK) {
         admit(engine, connection, submission, slot);
         return;

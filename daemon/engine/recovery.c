@@ -96,7 +96,8 @@ enum llm_status recovery_adopt_blocks(struct engine *engine, struct llm_error *e
     }
     free(candidates);
     if (count > 0)
-        log_line(LOG_LEVEL_INFO, "recovery blocks_adopted=%u of=%u", adopted, count);
+        log_event(LOG_LEVEL_INFO, "recovered blocks", log_count("adopted", adopted),
+                  log_count("of", count));
     return LLM_OK;
 }
 
@@ -252,8 +253,8 @@ void recovery_resume_requests(struct engine *engine)
             resume(engine, slot);
     }
     if (engine->requests_live > 0)
-        log_line(LOG_LEVEL_INFO, "recovery requests_live=%u in_line=%u", engine->requests_live,
-                 engine->requests_in_line);
+        log_event(LOG_LEVEL_INFO, "recovered requests", log_count("live", engine->requests_live),
+                  log_count("in_line", engine->requests_in_line));
 }
 
 /* ---- Trials ---------------------------------------------------------------------------------------- */

@@ -55,8 +55,8 @@ static void leave(struct keeper *keeper, struct client *client, const char *reas
         return;
     }
     CHECK(client->phase == CLIENT_ATTACHED);
-    log_line(LOG_LEVEL_INFO, "client left connection=%llu pid=%u reason=\"%s\"",
-             (unsigned long long)client->id, client->pid, reason);
+    log_event(LOG_LEVEL_INFO, "client left", log_count("connection", client->id),
+              log_count("client_pid", client->pid), log_text("reason", reason));
     keeper->clients.attached_count--;
     status_page_left(keeper, slot);
     close_socket(client);
@@ -190,6 +190,9 @@ static enum llm_status check_room(const struct keeper *keeper, const struct clie
         return llm_fail(error, LLM_ERR_SYSTEM, "%s", keeper->engine.reason);
     if (keeper->stopping)
         return llm_fail(error, LLM_ERR_PEER, "the daemon is stopping"); /* libllm tries again */
+    if (keeper->drain.active && !client->administrator)
+        return llm_fail(error, LLM_ERR_BUSY,
+                        "llmd is draining: it ends what runs and takes no new clients");
     if (keeper->clients.attached_count >= config->limits.connections)
         return llm_fail(error, LLM_ERR_BUSY, "all %llu connections (limits.connections) are in use",
                         (unsigned long long)config->limits.connections);
@@ -218,8 +221,9 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
     keeper->engine.has_news = true;
     keeper->descriptors_changed = true;
     status_page_attached(keeper, (uint32_t)(client - keeper->clients.slots), request->name);
-    log_line(LOG_LEVEL_INFO, "client attached connection=%llu pid=%u uid=%u name=\"%s\"",
-             (unsigned long long)client->id, client->pid, client->uid, request->name);
+    log_event(LOG_LEVEL_INFO, "client attached", log_count("connection", client->id),
+              log_count("client_pid", client->pid), log_count("uid", client->uid),
+              log_text("name", request->name));
 
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
@@ -258,6 +262,16 @@ static enum llm_status give_memory(struct keeper *keeper, struct client *client,
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
+static const char *steering_name(uint32_t verb)
+{
+    static const char *const names[LLM_VERB_COUNT] = {
+        [LLM_VERB_STOP] = "stop",     [LLM_VERB_RESTART_ENGINE] = "restart engine",
+        [LLM_VERB_DRAIN] = "drain",   [LLM_VERB_DRAIN_STOP] = "drain and stop",
+        [LLM_VERB_RESUME] = "resume",
+    };
+    return names[verb];
+}
+
 static enum llm_status steer(struct keeper *keeper, struct client *client, uint32_t verb,
                              struct llm_error *error)
 {
@@ -269,12 +283,16 @@ static enum llm_status steer(struct keeper *keeper, struct client *client, uint3
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
     bool sent = send_reply(client->socket, &reply, NULL, 0);
-    log_line(LOG_LEVEL_INFO, "%s asked pid=%u uid=%u",
-             verb == LLM_VERB_STOP ? "stop" : "engine restart", client->pid, client->uid);
+    log_event(LOG_LEVEL_INFO, "steered", log_text("verb", steering_name(verb)),
+              log_count("client_pid", client->pid), log_count("uid", client->uid));
     if (verb == LLM_VERB_STOP)
         keeper_stop(keeper);
-    else
+    else if (verb == LLM_VERB_RESTART_ENGINE)
         engine_restart(keeper);
+    else if (verb == LLM_VERB_RESUME)
+        drain_resume(keeper);
+    else
+        drain_begin(keeper, verb == LLM_VERB_DRAIN_STOP);
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
@@ -295,6 +313,9 @@ static enum llm_status serve(struct keeper *keeper, struct client *client,
         return give_memory(keeper, client, request, error);
     case LLM_VERB_STOP:
     case LLM_VERB_RESTART_ENGINE:
+    case LLM_VERB_DRAIN:
+    case LLM_VERB_DRAIN_STOP:
+    case LLM_VERB_RESUME:
         return steer(keeper, client, request->verb, error);
     default:
         return llm_fail(error, LLM_ERR_UNSUPPORTED, "verb %u is not known", request->verb);
@@ -349,7 +370,7 @@ static void welcome(struct keeper *keeper, struct client *client, int socket)
     struct peer peer;
     struct llm_error error;
     if (peer_identify(socket, keeper->config->daemon.admin_group, &peer, &error) != LLM_OK) {
-        log_line(LOG_LEVEL_WARN, "client refused reason=\"%s\"", error.message);
+        log_event(LOG_LEVEL_WARN, "client refused", log_text("reason", error.message));
         close(socket);
         return;
     }

@@ -254,6 +254,7 @@ static const struct {
     F(llm_status_step, decode_tokens),
     F(llm_status_step, sequences),
     F(llm_status_error, count),
+    F(llm_status_error, first_ns),
     F(llm_status_error, last_ns),
     F(llm_status_error, text),
     F(llm_status_file, keeper),
@@ -297,6 +298,9 @@ static const struct {
     N(LLM_VERB_MEMORY),
     N(LLM_VERB_STOP),
     N(LLM_VERB_RESTART_ENGINE),
+    N(LLM_VERB_DRAIN),
+    N(LLM_VERB_DRAIN_STOP),
+    N(LLM_VERB_RESUME),
     N(LLM_FD_CTL),
     N(LLM_FD_UP),
     N(LLM_FD_DOWN),
@@ -307,6 +311,8 @@ static const struct {
     N(LLM_DAEMON_RECOVERING),
     N(LLM_DAEMON_STOPPING),
     N(LLM_DAEMON_FAILED),
+    N(LLM_DAEMON_DRAINING),
+    N(LLM_DAEMON_DRAINED),
     N(LLM_OP_NOP),
     N(LLM_OP_GENERATE),
     N(LLM_OP_CANCEL),
@@ -355,6 +361,9 @@ static const struct {
     N(CHANNEL_SERVE),
     N(CHANNEL_ANSWER),
     N(CHANNEL_STOP),
+    N(CHANNEL_DRAIN),
+    N(CHANNEL_RESUME),
+    N(CHANNEL_BEAT),
     N(CHANNEL_ALLOC),
     N(CHANNEL_OPEN),
     N(CHANNEL_DEPOSIT),
@@ -363,6 +372,7 @@ static const struct {
     N(CHANNEL_BAD_CLIENT),
     N(CHANNEL_READY),
     N(CHANNEL_FAILED),
+    N(CHANNEL_DRAINED),
     N(LLM_OK),
     N(LLM_ERR_INVALID),
     N(LLM_ERR_NOT_FOUND),
@@ -389,7 +399,7 @@ static const struct {
 };
 
 /* The lists above are whole: these fail when one of them grew. */
-static_assert(LLM_VERB_COUNT == LLM_VERB_RESTART_ENGINE + 1, "list the new verb");
+static_assert(LLM_VERB_COUNT == LLM_VERB_RESUME + 1, "list the new verb");
 static_assert(LLM_ATTACH_FDS == LLM_FD_TO_CLIENT + 1, "list the new descriptor");
 static_assert(LLM_OP_COUNT == LLM_OP_CHECK + 1, "list the new operation");
 static_assert(LLM_STATUS_COUNT == LLM_ERR_POISON + 1, "list the new status");
