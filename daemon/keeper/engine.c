@@ -54,13 +54,16 @@ static enum llm_status fill_arguments(const struct config *config, struct argume
     return LLM_OK;
 }
 
+/* Beside llmd, as in the build tree; or where it is installed, since it is nobody's command. */
 static enum llm_status find_program(char *out_path, size_t bytes, struct llm_error *error)
 {
-    if (!place_program_sibling("llmd-engine", out_path, bytes) || access(out_path, X_OK) != 0)
-        return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "llmd-engine is not beside llmd (%s): the installation is not whole",
-                        out_path);
-    return LLM_OK;
+    static const char *const places[] = {"llmd-engine", LLMD_ENGINE_FROM_BIN};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (place_program_sibling(places[i], out_path, bytes) && access(out_path, X_OK) == 0)
+            return LLM_OK;
+    return llm_fail(error, LLM_ERR_NOT_FOUND,
+                    "llmd-engine is neither beside llmd nor at %s: the installation is not whole",
+                    out_path);
 }
 
 #ifdef LLM_CRASH_POINTS
