@@ -14,11 +14,21 @@ static _Atomic long passes_left;
 const char *llm_crash_point_name(enum llm_crash_point point)
 {
     static const char *const names[LLM_CRASH_POINT_COUNT] = {
-#define LLM_CRASH_POINT_NAME(name) [LLM_CRASH_##name] = #name,
+#define LLM_CRASH_POINT_NAME(name, who) [LLM_CRASH_##name] = #name,
         LLM_CRASH_POINT_LIST(LLM_CRASH_POINT_NAME)
 #undef LLM_CRASH_POINT_NAME
     };
     return (unsigned)point < LLM_CRASH_POINT_COUNT ? names[point] : "unknown";
+}
+
+enum llm_crash_who llm_crash_point_who(enum llm_crash_point point)
+{
+    static const enum llm_crash_who whose[LLM_CRASH_POINT_COUNT] = {
+#define LLM_CRASH_POINT_WHO(name, who) [LLM_CRASH_##name] = LLM_CRASH_OF_##who,
+        LLM_CRASH_POINT_LIST(LLM_CRASH_POINT_WHO)
+#undef LLM_CRASH_POINT_WHO
+    };
+    return whose[point];
 }
 
 static int find_point(const char *name, size_t name_bytes)
