@@ -41,11 +41,8 @@ static int find_point(const char *name, size_t name_bytes)
     return -1;
 }
 
-static void choose(void)
+static void choose(const char *text)
 {
-    const char *text = getenv("LLMD_CRASH");
-    if (!text)
-        return;
     const char *colon = strchr(text, ':');
     char *end = NULL;
     long pass = colon ? strtol(colon + 1, &end, 10) : 0;
@@ -61,9 +58,26 @@ static void choose(void)
     chosen_point = point;
 }
 
+static void choose_from_environment(void)
+{
+    const char *text = getenv("LLMD_CRASH");
+    if (text)
+        choose(text);
+}
+
+static void choose_nothing(void)
+{
+}
+
+void llm_crash_point_choose(const char *text)
+{
+    pthread_once(&once, choose_nothing);
+    choose(text);
+}
+
 void llm_crash_point(enum llm_crash_point point)
 {
-    pthread_once(&once, choose);
+    pthread_once(&once, choose_from_environment);
     if (chosen_point == (int)point && atomic_fetch_sub(&passes_left, 1) == 1)
         raise(SIGKILL);
 }

@@ -120,5 +120,7 @@ enum llm_crash_who llm_crash_point_who(enum llm_crash_point point);
 /* Die here if this is the chosen place's k-th pass. A malformed LLMD_CRASH stops the process with a sentence:
  * a test that chooses nothing must not pass. */
 void llm_crash_point(enum llm_crash_point point);
+/* Choose anew, as LLMD_CRASH=text would: for a child of a process that has passed points itself. One thread. */
+void llm_crash_point_choose(const char *text);
 
 #endif

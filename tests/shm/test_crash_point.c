@@ -154,6 +154,29 @@ START_TEST(a_later_pass_and_no_choice_let_it_live)
 }
 END_TEST
 
+static void write_answer_again(void)
+{
+    struct llm_publisher publisher;
+    llm_publisher_init(&publisher, down, &geometry);
+    write_answer(&publisher, 0);
+}
+
+START_TEST(a_process_that_chooses_late_dies_all_the_same)
+{
+    unsetenv("LLMD_CRASH");
+    pid_t child = fork();
+    if (child == 0) {
+        submit_and_answer(); /* passes each point, before the choice */
+        llm_crash_point_choose("stream_done:1");
+        write_answer_again();
+        _exit(0);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+END_TEST
+
 START_TEST(a_malformed_choice_stops_the_process)
 {
     const char *wrong[] = {"stream_done", "stream_done:0", "nowhere:1", "stream_done:1x", ":1", ""};
@@ -173,6 +196,7 @@ int main(void)
     tcase_add_loop_test(tc, a_writer_killed_anywhere_leaves_an_answer_that_another_completes, 0,
                         shm_points);
     tcase_add_test(tc, a_later_pass_and_no_choice_let_it_live);
+    tcase_add_test(tc, a_process_that_chooses_late_dies_all_the_same);
     tcase_add_loop_test(tc, a_malformed_choice_stops_the_process, 0, 6);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -39,8 +39,8 @@ static void count(_Atomic uint64_t *counter, uint64_t more)
 static bool fail(struct life *life, const char *doing, const char *message)
 {
     if (atomic_fetch_add(&life->counts->failed, 1) == 0)
-        snprintf(life->counts->first_failure, sizeof life->counts->first_failure, "%s: %s", doing,
-                 message);
+        snprintf(life->counts->first_failure, sizeof life->counts->first_failure, "%.20s: %.200s",
+                 doing, message);
     return false;
 }
 

@@ -20,7 +20,7 @@ struct client_counts {
     _Atomic uint64_t wrong;    /* tokens that differ, and answers that are too long or too short */
     _Atomic uint64_t poisoned; /* LLM_ERR_POISON: in flight at two engine deaths in a row */
     _Atomic uint64_t failed;   /* anything else that went wrong */
-    char first_failure[192];   /* its sentence */
+    char first_failure[256];   /* its sentence */
 };
 
 /* One life: `rounds` of requests (0: until killed) on connections of its own. False: something was wrong, and
