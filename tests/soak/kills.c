@@ -22,6 +22,7 @@
 #include "shm/crash_point.h"
 #include "tests/support/client_life.h"
 #include "tests/support/daemon.h"
+#include "tests/support/in_flight.h"
 #include "tests/support/test_seed.h"
 
 #define VICTIMS        8
@@ -58,11 +59,6 @@ enum engine_phase {
     ENGINE_GATE_SHUT, /* until no request of a bystander is without its first token: two deaths in a row follow */
 };
 
-struct seen_request {
-    uint64_t id;
-    uint32_t produced;
-};
-
 struct soak {
     struct test_daemon daemon;
     struct shared *shared;
@@ -74,7 +70,7 @@ struct soak {
     enum engine_phase phase;
     uint64_t phase_ns; /* since when */
     uint64_t generation;
-    struct seen_request in_flight[LLM_STATUS_REQUESTS_MAX];
+    struct in_flight in_flight;
     uint64_t keeper_kib_first, keeper_kib_last;
     unsigned keeper_maps_first, engine_fds_first, engine_maps_first;
 };
@@ -293,28 +289,6 @@ static void enter(struct soak *soak, enum engine_phase phase)
     soak->phase_ns = llm_now_ns();
 }
 
-static void remember_in_flight(struct soak *soak)
-{
-    for (uint32_t slot = 0; slot < LLM_STATUS_REQUESTS_MAX; slot++) {
-        const struct llm_status_request *row = &soak->daemon.status->requests[slot];
-        soak->in_flight[slot].produced = atomic_load(&row->produced_tokens);
-        soak->in_flight[slot].id = atomic_load(&row->request_id);
-    }
-}
-
-/* Each request that was in flight has a token more, or is no more. */
-static bool all_moved(const struct soak *soak)
-{
-    for (uint32_t slot = 0; slot < LLM_STATUS_REQUESTS_MAX; slot++) {
-        const struct llm_status_request *row = &soak->daemon.status->requests[slot];
-        const struct seen_request *before = &soak->in_flight[slot];
-        if (before->id != 0 && atomic_load(&row->request_id) == before->id &&
-            atomic_load(&row->produced_tokens) <= before->produced)
-            return false;
-    }
-    return true;
-}
-
 static void kill_engine(struct soak *soak)
 {
     pid_t pid = (pid_t)atomic_load(&soak->daemon.status->keeper.engine_pid);
@@ -372,11 +346,11 @@ static void go_on_with_engine(struct soak *soak)
                 atomic_load(&soak->daemon.status->keeper.engine_generation))
             return;
         soak->generation = test_daemon_generation(&soak->daemon);
-        remember_in_flight(soak);
+        in_flight_remember(&soak->in_flight, soak->daemon.status);
         enter(soak, ENGINE_GOES_ON);
         return;
     case ENGINE_GOES_ON:
-        if (all_moved(soak))
+        if (in_flight_moved(&soak->in_flight, soak->daemon.status))
             enter(soak, ENGINE_SERVES);
         return;
     }
