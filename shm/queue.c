@@ -85,6 +85,7 @@ void llm_queue_consumer_init(struct llm_queue_consumer *consumer, const void *up
         .head = head,
     };
     atomic_store_explicit(&consumer->down->queue_head, head, memory_order_release);
+    CRASH_POINT(queue_resumed);
 }
 
 /* What an honest producer leaves in the entry of `position` until it publishes it: the stamp of the lap

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/fence.h"
 
 /* ---- Client to engine ----------------------------------------------------------------------------- */
@@ -25,20 +26,24 @@ bool llm_engine_ring(const struct llm_down_header *down, int to_engine_fd)
     ssize_t written = write(to_engine_fd, &one, sizeof one);
     (void)written;
     errno = saved_errno;
+    CRASH_POINT(engine_rung);
     return true;
 }
 
 void llm_engine_set_asleep(struct llm_down_header *down, bool asleep)
 {
     atomic_store_explicit(&down->engine_asleep, asleep, memory_order_relaxed);
+    CRASH_POINT(asleep_flag);
 }
 
 void llm_cancel_post(struct llm_up_header *up, _Atomic uint32_t *cancel_words, uint32_t stream_slot,
                      uint32_t epoch)
 {
     atomic_store_explicit(&cancel_words[stream_slot], epoch, memory_order_relaxed);
+    CRASH_POINT(cancel_word);
     /* Pairs with the acquire in llm_cancel_bell_moved(): the word is visible before the bell. */
     atomic_fetch_add_explicit(&up->cancel_bell, 1, memory_order_release);
+    CRASH_POINT(cancel_bell);
 }
 
 bool llm_cancel_bell_moved(const struct llm_up_header *up, uint64_t *seen_bell)
@@ -91,17 +96,20 @@ void llm_client_sleep(struct llm_up_header *up, const struct llm_down_header *do
     struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / LLM_NS_PER_S),
                                .tv_nsec = (long)(timeout_ns % LLM_NS_PER_S)};
     atomic_fetch_add_explicit(&up->sleepers, 1, memory_order_relaxed);
+    CRASH_POINT(sleep_announced);
     /* Pairs with the fence in llm_client_wake(). */
     llm_fence_full();
     /* The kernel looks once more: it sleeps only while the word is still `word`. */
     if (atomic_load_explicit(&down->event_word, memory_order_relaxed) == word)
         futex(&down->event_word, FUTEX_WAIT, word, timeout_ns == UINT64_MAX ? NULL : &timeout);
     atomic_fetch_sub_explicit(&up->sleepers, 1, memory_order_relaxed);
+    CRASH_POINT(sleep_ended);
 }
 
 void llm_client_arm_bell(struct llm_up_header *up)
 {
     atomic_fetch_add_explicit(&up->bell_arms, 1, memory_order_relaxed);
+    CRASH_POINT(bell_armed);
     /* Pairs with the fence in llm_client_wake(): our next look at the streams comes after the arming. */
     llm_fence_full();
 }

@@ -12,6 +12,7 @@
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
 #include "shm/check.h"
+#include "shm/crash_point.h"
 #include "shm/segment.h"
 
 /* ---- Coming ---------------------------------------------------------------------------------------- */
@@ -120,6 +121,7 @@ void connection_detach(struct engine *engine, uint64_t id)
     struct llm_error error;
     if (link_say(&engine->link, CHANNEL_DETACHED, id, 0, "", &error) != LLM_OK)
         engine->stopping = true; /* no keeper, no engine */
+    CRASH_POINT(conn_told);
 }
 
 void connection_break(struct engine *engine, struct connection *connection, const char *format, ...)

@@ -18,6 +18,7 @@
 #include "kernels/kernels.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define SLAB_BYTES       (UINT64_C(2) << 20)
 #define POOL_BYTES_MAX   (UINT64_C(4) << 30) /* of the default; a configured pool may be larger */
@@ -154,7 +155,9 @@ static enum llm_status open_chain_key(struct engine *engine, struct llm_error *e
     if (atomic_load_explicit(&key->complete, memory_order_acquire) != 1) {
         if (getrandom(key->bytes, sizeof key->bytes, 0) != (ssize_t)sizeof key->bytes)
             return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "no random numbers");
+        CRASH_POINT(key_bytes);
         atomic_store_explicit(&key->complete, 1, memory_order_release);
+        CRASH_POINT(key_complete);
     }
     engine->chain_key = key->bytes;
     return LLM_OK;
@@ -336,7 +339,10 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
 
 enum llm_status engine_ready(struct engine *engine, struct llm_error *error)
 {
-    return link_say(&engine->link, CHANNEL_READY, 0, engine->generation, "", error);
+    enum llm_status status =
+        link_say(&engine->link, CHANNEL_READY, 0, engine->generation, "", error);
+    CRASH_POINT(ready_told);
+    return status;
 }
 
 void engine_close(struct engine *engine)

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/segment.h"
 
 void clients_init(struct clients *clients)
@@ -238,6 +239,7 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
         [LLM_FD_TO_CLIENT] = client->bundle.from_engine,
     };
     bool sent = send_reply(client->socket, &reply, fds, LLM_ATTACH_FDS);
+    CRASH_POINT(keeper_answered);
     bundle_close_client_views(&client->bundle);
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }

@@ -70,7 +70,7 @@ static void make_arguments(const struct test_daemon *daemon, const char *const *
     out[count] = NULL;
 }
 
-static void wait_until_serving(struct test_daemon *daemon)
+void test_daemon_await(struct test_daemon *daemon)
 {
     uint64_t deadline_ns = llm_deadline_ns(START_TIME_NS);
     llm_connection *connection;
@@ -90,11 +90,13 @@ static void wait_until_serving(struct test_daemon *daemon)
     test_daemon_wait_generation(daemon, 1);
 }
 
-void test_daemon_start_in(struct test_daemon *daemon, const char *folder,
-                          const char *const *arguments)
+void test_daemon_launch(struct test_daemon *daemon, const char *folder,
+                        const char *const *arguments)
 {
-    *daemon = (struct test_daemon){.directory = "/tmp/llmd-test-XXXXXX"};
-    ck_assert_ptr_nonnull(mkdtemp(daemon->directory));
+    if (!daemon->directory[0]) {
+        snprintf(daemon->directory, sizeof daemon->directory, "/tmp/llmd-test-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(daemon->directory));
+    }
     snprintf(daemon->socket, sizeof daemon->socket, "%s/s", daemon->directory);
     snprintf(daemon->log, sizeof daemon->log, "%s/log", daemon->directory);
     char program[512];
@@ -105,7 +107,14 @@ void test_daemon_start_in(struct test_daemon *daemon, const char *folder,
     if (daemon->pid == 0)
         exec_daemon(program, daemon->log, all);
     ck_assert_int_gt(daemon->pid, 0);
-    wait_until_serving(daemon);
+}
+
+void test_daemon_start_in(struct test_daemon *daemon, const char *folder,
+                          const char *const *arguments)
+{
+    *daemon = (struct test_daemon){.pid = 0};
+    test_daemon_launch(daemon, folder, arguments);
+    test_daemon_await(daemon);
 }
 
 void test_daemon_start(struct test_daemon *daemon, const char *const *arguments)
