@@ -12,6 +12,7 @@
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
 #include "shm/check.h"
+#include "shm/peer_memory.h"
 #include "shm/segment.h"
 
 /* ---- Coming ---------------------------------------------------------------------------------------- */
@@ -30,13 +31,17 @@ static enum llm_status map_memories(struct connection *connection, int down_fd,
             llm_segment_map("down", down_fd, connection->down_map.total_bytes, true, &down, error);
     connection->up = up;
     connection->down = down;
+    if (up)
+        llm_peer_map(up, connection->up_map.total_bytes);
     return status;
 }
 
 static void unmap(struct connection *connection)
 {
-    if (connection->up)
+    if (connection->up) {
+        llm_peer_unmap(connection->up);
         llm_segment_unmap(connection->up, connection->up_map.total_bytes);
+    }
     if (connection->down)
         llm_segment_unmap(connection->down, connection->down_map.total_bytes);
     free(connection->stream_request);

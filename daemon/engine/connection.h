@@ -28,7 +28,7 @@ struct connection {
     struct channel_connection peer;
     int up_fd; /* for pread: bodies larger than a page */
     int to_engine_fd, to_client_fd;
-    const char *up;
+    const char *up; /* read through shm/peer_memory.h only */
     char *down;
     struct llm_up_map up_map;
     struct llm_down_map down_map;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "daemon/engine/control.h"
 #include "daemon/engine/engine.h"
@@ -12,6 +11,7 @@
 #include "daemon/engine/report.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/peer_memory.h"
 #include "shm/request.h"
 
 #define STOP_PART_BYTES_MAX (LLM_STOP_STRINGS_MAX * (1 + LLM_STOP_STRING_BYTES_MAX))
@@ -24,12 +24,12 @@ static enum llm_status copy_part(const struct connection *connection, uint64_t a
 {
     uint64_t offset = connection->up_map.arena_offset + arena_offset;
     if (bytes <= LLM_PAGE_BYTES) {
-        memcpy(out, connection->up + offset, bytes);
+        llm_peer_copy(out, connection->up + offset, bytes);
         return LLM_OK;
     }
     for (size_t done = 0; done < bytes;) {
-        ssize_t taken =
-            pread(connection->up_fd, (char *)out + done, bytes - done, (off_t)(offset + done));
+        ssize_t taken = llm_peer_pread((char *)out + done, connection->up, connection->up_fd,
+                                       offset + done, bytes - done);
         if (taken < 0 && errno == EINTR)
             continue;
         if (taken <= 0)
@@ -372,7 +372,7 @@ static void take_cancels(struct engine *engine, struct connection *connection)
         uint32_t slot_after = connection->stream_request[i];
         if (slot_after == 0)
             continue;
-        uint32_t epoch = atomic_load_explicit(&words[i], memory_order_relaxed);
+        uint32_t epoch = llm_peer_poll32(&words[i]);
         if (epoch == engine->tables.requests[slot_after - 1].stream_epoch)
             request_end(engine, slot_after - 1, CORE_FINISH_CANCELLED, LLM_ERR_CANCELLED,
                         "cancelled by its client");
@@ -412,11 +412,9 @@ bool intake_pass(struct engine *engine)
 
 bool intake_waits_at(const struct connection *connection)
 {
-    struct llm_submission submission;
     uint64_t bell = connection->seen_bell;
-    return !connection->broken &&
-           (llm_queue_peek(&connection->queue, &submission) != LLM_ERR_TIMEOUT ||
-            llm_cancel_bell_moved(connection_up(connection), &bell));
+    return !connection->broken && (llm_queue_look(&connection->queue) != LLM_ERR_TIMEOUT ||
+                                   llm_cancel_bell_moved(connection_up(connection), &bell));
 }
 
 bool intake_waits(const struct engine *engine)
