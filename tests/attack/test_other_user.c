@@ -165,7 +165,7 @@ int main(void)
         puts("skipped: needs root, to try as another user");
         return 77;
     }
-    Suite *suite = suite_create("e2e/other_user");
+    Suite *suite = suite_create("attack/other_user");
     TCase *tcase = tcase_create("other user");
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, without_permission_on_the_socket_the_sentence_names_it);
