@@ -62,6 +62,7 @@ static void start(struct engine *engine, struct connection *connection)
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down,
                           connection->to_client_fd);
+    connection->user = users_take(&engine->users, connection->peer.uid);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;
@@ -113,6 +114,7 @@ void connection_detach(struct engine *engine, uint64_t id)
         parking_remove(engine, connection);
         journal_detach(engine, slot);
         report_detached(engine, slot);
+        users_drop(&engine->users, connection->user);
         unmap(connection);
         while (engine->connection_end > 0 &&
                !engine->connections[engine->connection_end - 1].attached)
@@ -155,12 +157,15 @@ static void take_attach(struct engine *engine, struct link_event *event)
                     &error);
 }
 
-void connections_take_news(struct engine *engine)
+void connections_take_news(struct engine *engine, uint32_t messages_max)
 {
     struct link_event event;
     struct llm_error error;
-    enum llm_status status;
-    while ((status = link_next(&engine->link, false, &event, &error)) == LLM_OK) {
+    enum llm_status status = LLM_ERR_TIMEOUT;
+    for (; messages_max > 0; messages_max--) {
+        status = link_next(&engine->link, false, &event, &error);
+        if (status != LLM_OK)
+            break;
         if (event.kind == CHANNEL_ATTACH)
             take_attach(engine, &event);
         else if (event.kind == CHANNEL_DETACH)

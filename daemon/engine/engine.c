@@ -334,7 +334,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
         return status;
     report_opened(engine);
     report_on_failed_check(engine);
-    connections_take_news(engine);
+    connections_take_news(engine, UINT32_MAX);
     recovery_resume_requests(engine);
     egress_flush(&engine->egress, true);
     if (engine->generation == 1)

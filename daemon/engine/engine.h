@@ -24,6 +24,7 @@
 #include "daemon/engine/parking.h"
 #include "daemon/engine/request.h"
 #include "daemon/engine/tables.h"
+#include "daemon/engine/users.h"
 #include "shm/status_file.h"
 
 #define ENGINE_MODELS_MAX 2 /* the default one, and echo */
@@ -56,6 +57,8 @@ struct engine {
     uint64_t steps;
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;
+    struct users users;
+    uint32_t intake_turn; /* moves the hot connection that a pass begins with */
     struct parking parking;
     struct egress egress;
 };

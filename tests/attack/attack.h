@@ -10,6 +10,7 @@
  * Attacker A function that runs in a child until it is killed, and counts what it did in `acts`: an attack that never took
  *          place must not pass.
  * Env      LLM_ATTACK_MS: length of the quiet phase, the attacked one is twice as long (default 400).
+ *          LLM_ATTACK_ONLY: part of the name of the rows to play.
  *          LLM_ATTACK_TABLE: a file to which the table's lines are appended.
  * Priority The attacker runs under SCHED_OTHER whatever the test runs under, so that `chrt -f 10` for the test
  *          program takes the machine's own scheduling out of the numbers.

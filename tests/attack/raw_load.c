@@ -34,10 +34,10 @@ bool raw_load_entry(struct raw_client *client, struct llm_submission entry, uint
     uint32_t slots = client->geometry.stream_slots;
     uint32_t slot = client->next_slot % slots;
     uint64_t tail = atomic_load(&raw_up(client)->queue_tail);
-    uint64_t commit = atomic_load(&raw_stream(client, slot)->commit);
     if (client->next_slot >= slots && slot == 0 &&
         atomic_load(&raw_down(client)->queue_head) != tail)
         return false;
+    uint64_t commit = atomic_load(&raw_stream(client, slot)->commit); /* after the position */
     if (llm_commit_epoch(commit) != 0 && !llm_commit_done(commit))
         return false;
     entry.stream_slot = slot;
