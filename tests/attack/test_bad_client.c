@@ -303,6 +303,40 @@ START_TEST(punched_pages_read_as_zero_and_harm_nobody)
 }
 END_TEST
 
+static uint64_t mutes(void)
+{
+    return atomic_load(&server.status->engine.counters[LLM_COUNTER_DOORBELLS_MUTED]);
+}
+
+/* Rings until the counter says that it is muted again. */
+static void storm(const struct raw_client *client, uint64_t until_mutes)
+{
+    uint64_t deadline_ns = llm_deadline_ns(60 * LLM_NS_PER_S), one = 1;
+    while (mutes() < until_mutes) {
+        ck_assert_uint_gt(llm_remaining_ns(deadline_ns), 0);
+        ck_assert_int_eq(write(client->fds[LLM_FD_TO_ENGINE], &one, sizeof one), sizeof one);
+    }
+}
+
+START_TEST(a_doorbell_that_rings_for_nothing_is_muted_and_its_client_still_served)
+{
+    struct raw_client client;
+    raw_attach(&client, server.socket);
+    for (uint64_t round = 1; round <= 2; round++) { /* the second one after it was heard again */
+        storm(&client, round);
+        for (uint32_t i = 0; i < 4; i++) {
+            struct llm_submission entry = good_nop();
+            entry.stream_slot = client.next_slot++;
+            raw_push(&client, &entry);
+            ck_assert_uint_eq(atomic_load(&raw_wait_done(&client, entry.stream_slot)->status),
+                              LLM_OK);
+            test_sleep_ms(10); /* longer than a queue is looked at without ringing */
+        }
+    }
+    raw_detach(&client);
+}
+END_TEST
+
 START_TEST(what_is_read_only_stays_read_only)
 {
     struct raw_client client;
@@ -332,6 +366,7 @@ int main(void)
     tcase_add_test(tcase, a_wrong_body_is_refused_and_the_connection_lives);
     tcase_add_test(tcase, a_body_that_changes_while_it_is_read_harms_nobody);
     tcase_add_test(tcase, punched_pages_read_as_zero_and_harm_nobody);
+    tcase_add_test(tcase, a_doorbell_that_rings_for_nothing_is_muted_and_its_client_still_served);
     tcase_add_test(tcase, what_is_read_only_stays_read_only);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
