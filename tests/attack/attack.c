@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "shm/clock.h"
-#include "tests/attack/bystander.h"
 
 #define QUIET_MS_DEFAULT 400
 #define NOBODY           65534
@@ -99,7 +98,7 @@ static void print_line(FILE *out, const char *name, struct bystander *bystander,
             bystander_answers(bystander, BYSTANDER_ATTACKED), (unsigned long long)acts);
 }
 
-static void report(const char *name, struct bystander *bystander, uint64_t acts)
+void attack_report(const char *name, struct bystander *bystander, uint64_t acts)
 {
     const char *path = getenv("LLM_ATTACK_TABLE");
     print_line(stdout, name, bystander, acts);
@@ -157,7 +156,7 @@ static void attack_test(const struct attacker *attacker)
     bystander_enter(&bystander, BYSTANDER_WARMING);
     stop_attacker(pid);
     bystander_stop(&bystander);
-    report(attacker->name, &bystander, atomic_load(attack.acts));
+    attack_report(attacker->name, &bystander, atomic_load(attack.acts));
     assert_bearable(&bystander);
     ck_assert_uint_eq(test_daemon_generation(&daemon), 1);
     test_daemon_assert_clean(&daemon);

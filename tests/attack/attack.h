@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "tests/attack/bystander.h"
 #include "tests/support/daemon.h"
 
 struct attack { /* what the attacker's process sees */
@@ -37,6 +38,9 @@ struct attacker {
     bool needs_root;
     const char *settings[7]; /* more arguments of llmd; NULL at the end */
 };
+
+/* Print the bystander's times as a line of the table, also into LLM_ATTACK_TABLE. */
+void attack_report(const char *name, struct bystander *bystander, uint64_t acts);
 
 /* Main of a test program: one test for each attacker. */
 int attack_main(const char *suite, const struct attacker *attackers, int count);
