@@ -190,13 +190,16 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
 {
     uint32_t requests = engine->tables.request_slots;
     uint32_t sequences = (uint32_t)engine->config.limits.sequences;
+    uint32_t of_user = (uint32_t)engine->config.limits.sequences_per_user;
     uint32_t step_tokens = (uint32_t)engine->config.limits.step_tokens;
+    sequences = sequences < requests ? sequences : requests;
     return (struct core_config){
         .models = models,
         .model_count = engine->executor_count,
         .slab_count = slab_count,
         .request_slots = requests,
-        .running_max = sequences < requests ? sequences : requests,
+        .running_max = sequences,
+        .user_running_max = of_user < sequences ? of_user : sequences,
         .step_tokens = step_tokens,
         .queued_max = requests,
         .user_queued_max = requests,
@@ -327,7 +330,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
         return status;
     report_opened(engine);
     report_on_failed_check(engine);
-    connections_take_news(engine);
+    connections_take_news(engine, UINT32_MAX);
     recovery_resume_requests(engine);
     publish_announce(engine);
     egress_flush(&engine->egress, true);
