@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "daemon/keeper/facilities.h"
 #include "daemon/keeper/service.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
@@ -193,6 +194,7 @@ enum llm_status keeper_open(struct keeper *keeper, struct config *config, int re
     memories_init(&keeper->memories);
     clients_init(&keeper->clients);
     engine_init(&keeper->engine);
+    facilities_log();
     raise_descriptor_limit(config);
     enum llm_status status = open_parts(keeper, config, error);
     if (status != LLM_OK)
