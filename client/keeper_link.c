@@ -51,6 +51,12 @@ static int connect_patiently(int socket, const struct sockaddr_un *address, uint
     }
 }
 
+void llm_keeper_link_adopt(struct llm_keeper_link *link, int socket)
+{
+    *link = (struct llm_keeper_link){.socket = socket};
+    pthread_mutex_init(&link->lock, NULL);
+}
+
 enum llm_status llm_keeper_link_open(struct llm_keeper_link *link, const char *path,
                                      uint64_t deadline_ns, struct llm_error *error)
 {
@@ -66,8 +72,7 @@ enum llm_status llm_keeper_link_open(struct llm_keeper_link *link, const char *p
         return fail_connect(error, number, path);
     }
     CRASH_POINT(link_open);
-    *link = (struct llm_keeper_link){.socket = fd};
-    pthread_mutex_init(&link->lock, NULL);
+    llm_keeper_link_adopt(link, fd);
     return LLM_OK;
 }
 

@@ -130,6 +130,7 @@ static enum llm_status open_pool(struct engine *engine, struct executor_pool *ou
     if (status != LLM_OK)
         return status;
     madvise(base, slabs * slab, MADV_DONTDUMP);
+    kept_advise_huge(base, slabs * slab);
     out_pool->base = base;
     out_pool->slab_bytes = slab;
     *out_slab_count = (uint32_t)slabs;

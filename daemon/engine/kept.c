@@ -8,6 +8,7 @@
 
 #include "shm/check.h"
 #include "shm/crash_point.h"
+#include "shm/feature.h"
 
 void kept_add(struct kept *kept, const char *name, int fd, uint64_t bytes, uint32_t flags)
 {
@@ -92,6 +93,12 @@ enum llm_status kept_take(struct kept *kept, const char *name, uint64_t bytes, v
     if (status == LLM_OK)
         *out_kept = keep;
     return status;
+}
+
+void kept_advise_huge(void *address, uint64_t bytes)
+{
+    if (!llm_feature_disabled("huge_pages"))
+        madvise(address, bytes, MADV_HUGEPAGE); /* advice: refused, it costs nothing */
 }
 
 static enum llm_status fill(struct kept *kept, const char *name, const void *content,
