@@ -121,11 +121,11 @@ START_TEST(settings_are_shown_with_their_origin_and_checked)
                          "'^limits.requests +7 +%s/story:2$'",
                          served.directory, served.directory),
                      0);
-    ck_assert_int_eq(RUN("llmctl config show limits.sequences | grep -E ' 64 +default$'"), 0);
+    ck_assert_int_eq(RUN("llmctl config show limits.sequences | grep -E ' 72 +default$'"), 0);
     ck_assert_int_eq(RUN("llmctl config show limits.nothing 2>&1"), 1);
     ASSERT_SAYS("there is no setting or table \"limits.nothing\"");
     ck_assert_int_eq(RUN("llmctl config check %s/story", served.directory), 0);
-    ASSERT_SAYS("warn  limits.requests = 7 is less than limits.sequences = 64");
+    ASSERT_SAYS("warn  limits.requests = 7 is less than limits.sequences = 72");
     ck_assert_int_eq(RUN("printf '[limits]\nrequets = 7\n[kv]\npool_bytes = 1.5\n' > %s/story && "
                          "llmctl config check --json %s/story",
                          served.directory, served.directory),
