@@ -11,6 +11,7 @@
 #include "shm/clock.h"
 #include "shm/crash_point.h"
 #include "shm/fence.h"
+#include "shm/peer_memory.h"
 
 /* ---- Client to engine ----------------------------------------------------------------------------- */
 
@@ -48,7 +49,7 @@ void llm_cancel_post(struct llm_up_header *up, _Atomic uint32_t *cancel_words, u
 
 bool llm_cancel_bell_moved(const struct llm_up_header *up, uint64_t *seen_bell)
 {
-    uint64_t bell = atomic_load_explicit(&up->cancel_bell, memory_order_acquire);
+    uint64_t bell = llm_peer_poll64_acquire(&up->cancel_bell);
     bool moved = bell != *seen_bell;
     *seen_bell = bell;
     return moved;
@@ -67,7 +68,7 @@ void llm_client_waker_init(struct llm_client_waker *waker, const void *up, void 
                            int to_client_fd)
 {
     *waker = (struct llm_client_waker){.up = up, .down = down, .to_client_fd = to_client_fd};
-    waker->arms_answered = atomic_load_explicit(&waker->up->bell_arms, memory_order_relaxed) - 1;
+    waker->arms_answered = llm_peer_poll32(&waker->up->bell_arms) - 1;
 }
 
 uint32_t llm_client_wake(struct llm_client_waker *waker)
@@ -75,11 +76,11 @@ uint32_t llm_client_wake(struct llm_client_waker *waker)
     uint32_t calls = 0;
     /* Pairs with the fences in llm_client_sleep() and llm_client_arm_bell(). */
     llm_fence_full();
-    if (atomic_load_explicit(&waker->up->sleepers, memory_order_relaxed)) {
+    if (llm_peer_poll32(&waker->up->sleepers)) {
         futex(&waker->down->event_word, FUTEX_WAKE, INT_MAX, NULL);
         calls++;
     }
-    uint32_t arms = atomic_load_explicit(&waker->up->bell_arms, memory_order_relaxed);
+    uint32_t arms = llm_peer_poll32(&waker->up->bell_arms);
     if (arms != waker->arms_answered) {
         waker->arms_answered = arms;
         /* EAGAIN: unread bytes are there. EPIPE: the client is going. Either way there is nothing to do. */

@@ -23,7 +23,7 @@ static enum llm_status refuse_second(const char *name, struct llm_error *error)
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return LLM_OK;
-    int taken = flock(fd, LOCK_EX | LOCK_NB);
+    int taken = flock(fd, LOCK_SH | LOCK_NB); /* who looks for dead ones has a shared lock, too */
     close(fd);
     return taken == 0
                ? LLM_OK
@@ -58,7 +58,11 @@ enum llm_status status_page_open(struct keeper *keeper, int *out_fd, struct llm_
         status = llm_status_create(keeper->place.status_name, &fd, &keeper->status, error);
     if (status != LLM_OK)
         return status;
-    flock(fd, LOCK_EX | LOCK_NB);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) { /* nobody locks a file without its magic */
+        close(fd);
+        return llm_fail_errno(error, LLM_ERR_BUSY, errno, "cannot lock the status file %s",
+                              keeper->place.status_name);
+    }
     fill(keeper);
     *out_fd = fd;
     return LLM_OK;
@@ -84,6 +88,8 @@ static enum llm_daemon_state daemon_state(const struct keeper *keeper)
         return LLM_DAEMON_FAILED;
     if (!engine->ready_once)
         return LLM_DAEMON_STARTING;
+    if (keeper->drain.active)
+        return keeper->drain.empty ? LLM_DAEMON_DRAINED : LLM_DAEMON_DRAINING;
     return engine->ready ? LLM_DAEMON_RUNNING : LLM_DAEMON_RECOVERING;
 }
 
@@ -99,6 +105,7 @@ void status_page_engine(struct keeper *keeper)
     CRASH_POINT(keeper_ctl);
     store(keeper->ctl->daemon_state, state);
     CRASH_POINT(keeper_state);
+    service_note_change(keeper);
 }
 
 void status_page_died(struct keeper *keeper, uint64_t now_ns)
@@ -120,10 +127,12 @@ void status_page_attached(struct keeper *keeper, uint32_t slot, const char *name
     CRASH_POINT(keeper_row);
     store(keeper->status->keeper.connections_open, keeper->clients.attached_count);
     keeper_note_idle(keeper);
+    service_note_change(keeper);
 }
 
 void status_page_left(struct keeper *keeper, uint32_t slot)
 {
+    service_note_change(keeper);
     store(keeper->status->connections[slot].connection_id, 0);
     CRASH_POINT(keeper_left);
     store(keeper->status->keeper.connections_open, keeper->clients.attached_count);

@@ -55,6 +55,7 @@ static void make_arguments(const struct test_daemon *daemon, const char *const *
     const char *first[] = {
         "llmd",  "--foreground",         "--socket", daemon->socket, "--idle-exit", "120",
         "--set", "kv.pool_bytes=32MiB",  "--model",  "echo",         "--threads",   "1",
+        "--set", "daemon.drain_s=0", /* SIGTERM ends it at once */
 #ifdef __SANITIZE_ADDRESS__
         "--set", "daemon.debugging=true" /* what the leak sanitizer needs */
 #endif
