@@ -53,7 +53,9 @@ struct config {
         uint64_t log_words;
         uint64_t prompt_bytes;
         uint64_t requests;
+        uint64_t requests_per_user;
         uint64_t sequences;
+        uint64_t sequences_per_user;
         uint64_t step_tokens;
         uint64_t engine_deaths;
         uint64_t engine_deaths_window_s;

@@ -39,6 +39,7 @@ enum llm_counter {
     LLM_COUNTER_WAKES,            /* system calls made to wake clients */
     LLM_COUNTER_PARKS,            /* times the engine thread went to sleep */
     LLM_COUNTER_CLIENTS_DETACHED, /* for breaking the protocol */
+    LLM_COUNTER_DOORBELLS_MUTED,  /* rang for nothing too often */
     LLM_COUNTER_COUNT
 };
 /* The counter's name, what it counts in ("tokens") and its sentence; never NULL. */

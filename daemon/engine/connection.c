@@ -12,6 +12,8 @@
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
 #include "shm/check.h"
+#include "shm/crash_point.h"
+#include "shm/peer_memory.h"
 #include "shm/segment.h"
 
 /* ---- Coming ---------------------------------------------------------------------------------------- */
@@ -30,13 +32,17 @@ static enum llm_status map_memories(struct connection *connection, int down_fd,
             llm_segment_map("down", down_fd, connection->down_map.total_bytes, true, &down, error);
     connection->up = up;
     connection->down = down;
+    if (up)
+        llm_peer_map(up, connection->up_map.total_bytes);
     return status;
 }
 
 static void unmap(struct connection *connection)
 {
-    if (connection->up)
+    if (connection->up) {
+        llm_peer_unmap(connection->up);
         llm_segment_unmap(connection->up, connection->up_map.total_bytes);
+    }
     if (connection->down)
         llm_segment_unmap(connection->down, connection->down_map.total_bytes);
     free(connection->stream_request);
@@ -61,6 +67,7 @@ static void start(struct engine *engine, struct connection *connection)
         llm_event_lapse(&connection->publisher.events);
         egress_mark(&engine->egress, connection->peer.slot);
     }
+    connection->user = users_take(&engine->users, connection->peer.uid);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;
@@ -112,6 +119,7 @@ void connection_detach(struct engine *engine, uint64_t id)
         parking_remove(engine, connection);
         journal_detach(engine, slot);
         report_detached(engine, slot);
+        users_drop(&engine->users, connection->user);
         unmap(connection);
         while (engine->connection_end > 0 &&
                !engine->connections[engine->connection_end - 1].attached)
@@ -120,6 +128,7 @@ void connection_detach(struct engine *engine, uint64_t id)
     struct llm_error error;
     if (link_say(&engine->link, CHANNEL_DETACHED, id, 0, "", &error) != LLM_OK)
         engine->stopping = true; /* no keeper, no engine */
+    CRASH_POINT(conn_told);
 }
 
 void connection_break(struct engine *engine, struct connection *connection, const char *format, ...)
@@ -154,12 +163,15 @@ static void take_attach(struct engine *engine, struct link_event *event)
                     &error);
 }
 
-void connections_take_news(struct engine *engine)
+void connections_take_news(struct engine *engine, uint32_t messages_max)
 {
     struct link_event event;
     struct llm_error error;
-    enum llm_status status;
-    while ((status = link_next(&engine->link, false, &event, &error)) == LLM_OK) {
+    enum llm_status status = LLM_ERR_TIMEOUT;
+    for (; messages_max > 0; messages_max--) {
+        status = link_next(&engine->link, false, &event, &error);
+        if (status != LLM_OK)
+            break;
         if (event.kind == CHANNEL_ATTACH)
             take_attach(engine, &event);
         else if (event.kind == CHANNEL_DETACH)

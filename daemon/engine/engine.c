@@ -18,6 +18,7 @@
 #include "kernels/kernels.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define SLAB_BYTES       (UINT64_C(2) << 20)
 #define POOL_BYTES_MAX   (UINT64_C(4) << 30) /* of the default; a configured pool may be larger */
@@ -129,6 +130,7 @@ static enum llm_status open_pool(struct engine *engine, struct executor_pool *ou
     if (status != LLM_OK)
         return status;
     madvise(base, slabs * slab, MADV_DONTDUMP);
+    kept_advise_huge(base, slabs * slab);
     out_pool->base = base;
     out_pool->slab_bytes = slab;
     *out_slab_count = (uint32_t)slabs;
@@ -154,7 +156,9 @@ static enum llm_status open_chain_key(struct engine *engine, struct llm_error *e
     if (atomic_load_explicit(&key->complete, memory_order_acquire) != 1) {
         if (getrandom(key->bytes, sizeof key->bytes, 0) != (ssize_t)sizeof key->bytes)
             return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "no random numbers");
+        CRASH_POINT(key_bytes);
         atomic_store_explicit(&key->complete, 1, memory_order_release);
+        CRASH_POINT(key_complete);
     }
     engine->chain_key = key->bytes;
     return LLM_OK;
@@ -187,13 +191,16 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
 {
     uint32_t requests = engine->tables.request_slots;
     uint32_t sequences = (uint32_t)engine->config.limits.sequences;
+    uint32_t of_user = (uint32_t)engine->config.limits.sequences_per_user;
     uint32_t step_tokens = (uint32_t)engine->config.limits.step_tokens;
+    sequences = sequences < requests ? sequences : requests;
     return (struct core_config){
         .models = models,
         .model_count = engine->executor_count,
         .slab_count = slab_count,
         .request_slots = requests,
-        .running_max = sequences < requests ? sequences : requests,
+        .running_max = sequences,
+        .user_running_max = of_user < sequences ? of_user : sequences,
         .step_tokens = step_tokens,
         .queued_max = requests,
         .user_queued_max = requests,
@@ -324,7 +331,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
         return status;
     report_opened(engine);
     report_on_failed_check(engine);
-    connections_take_news(engine);
+    connections_take_news(engine, UINT32_MAX);
     recovery_resume_requests(engine);
     publish_announce(engine);
     egress_flush(&engine->egress, true);
@@ -336,7 +343,10 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
 
 enum llm_status engine_ready(struct engine *engine, struct llm_error *error)
 {
-    return link_say(&engine->link, CHANNEL_READY, 0, engine->generation, "", error);
+    enum llm_status status =
+        link_say(&engine->link, CHANNEL_READY, 0, engine->generation, "", error);
+    CRASH_POINT(ready_told);
+    return status;
 }
 
 void engine_close(struct engine *engine)

@@ -25,6 +25,7 @@
 #include "daemon/engine/parking.h"
 #include "daemon/engine/request.h"
 #include "daemon/engine/tables.h"
+#include "daemon/engine/users.h"
 #include "shm/status_file.h"
 
 #define ENGINE_MODELS_MAX 2 /* the default one, and echo */
@@ -60,6 +61,8 @@ struct engine {
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;
     struct drain drain;
+    struct users users;
+    uint32_t intake_turn; /* moves the hot connection that a pass begins with */
     struct parking parking;
     struct egress egress;
 };

@@ -119,6 +119,7 @@ static void release_slot(struct engine *engine, uint32_t slot)
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
+    engine->users.rows[request->user].requests--;
     request->place = REQUEST_FREE;
     request->connection = NULL;
 }

@@ -132,6 +132,7 @@ static void occupy(struct engine *engine, uint32_t slot)
     struct request *request = &engine->requests[slot];
     request->place = REQUEST_IN_LINE;
     engine->requests_live++;
+    engine->users.rows[request->user].requests++;
     engine->requests_in_line++;
     request->connection->stream_request[engine->tables.requests[slot].stream_slot] = slot + 1;
     request->connection->live_streams++;

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/segment.h"
 
 void clients_init(struct clients *clients)
@@ -238,6 +239,7 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
         [LLM_FD_TO_CLIENT] = client->bundle.from_engine,
     };
     bool sent = send_reply(client->socket, &reply, fds, LLM_ATTACH_FDS);
+    CRASH_POINT(keeper_answered);
     bundle_close_client_views(&client->bundle);
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
@@ -357,6 +359,8 @@ void clients_process_gone(struct keeper *keeper, uint32_t slot, uint32_t serial)
 
 /* ---- Coming ---------------------------------------------------------------------------------------- */
 
+#define CROWD_TEXT "too many clients are connecting at once; try again"
+
 static void refuse_at_door(struct keeper *keeper, int socket, const char *why)
 {
     struct llm_error error;
@@ -365,13 +369,69 @@ static void refuse_at_door(struct keeper *keeper, int socket, const char *why)
     close(socket);
 }
 
-static void welcome(struct keeper *keeper, struct client *client, int socket)
+static uint32_t waiting_of_user(const struct clients *clients, uint32_t uid)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
+        count += clients->slots[slot].phase == CLIENT_HELLO && clients->slots[slot].uid == uid;
+    return count;
+}
+
+/* Of those who have not said yet what they want: who waits longest, of the user who has most of them there. */
+static struct client *find_crowd(struct clients *clients, uint32_t *out_count)
+{
+    struct client *longest = NULL;
+    *out_count = 0;
+    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+        struct client *client = &clients->slots[slot];
+        if (client->phase != CLIENT_HELLO)
+            continue;
+        if (longest && client->uid == longest->uid) {
+            if (client->deadline_ns < longest->deadline_ns)
+                longest = client;
+            continue;
+        }
+        uint32_t count = waiting_of_user(clients, client->uid);
+        if (count > *out_count) {
+            longest = client;
+            *out_count = count;
+        }
+    }
+    return longest;
+}
+
+/* At most CLIENTS_HELLO_MAX wait to speak. When the places are taken, the user who has most of them gives one up for
+ * a user who has fewer: a crowd keeps nobody out but itself. */
+static bool make_room(struct keeper *keeper, uint32_t uid)
+{
+    uint32_t most = 0;
+    if (keeper->clients.hello_count < CLIENTS_HELLO_MAX)
+        return true;
+    struct client *client = find_crowd(&keeper->clients, &most);
+    if (!client || client->uid == uid || most <= waiting_of_user(&keeper->clients, uid) + 1)
+        return false;
+    struct llm_error error;
+    (void)!llm_fail(&error, LLM_ERR_BUSY, CROWD_TEXT);
+    (void)!send_refusal(keeper, client->socket, &error);
+    leave(keeper, client, "made room for another user");
+    return true;
+}
+
+static void welcome(struct keeper *keeper, int socket)
 {
     struct peer peer;
     struct llm_error error;
     if (peer_identify(socket, keeper->config->daemon.admin_group, &peer, &error) != LLM_OK) {
         log_event(LOG_LEVEL_WARN, "client refused", log_text("reason", error.message));
         close(socket);
+        return;
+    }
+    bool room = make_room(keeper, peer.uid);
+    struct client *client = find_free(&keeper->clients);
+    if (!room || !client) {
+        refuse_at_door(keeper, socket,
+                       room ? "all connection slots are in use; try again later" : CROWD_TEXT);
+        close(peer.pidfd);
         return;
     }
     uint32_t serial = client->serial & KEEPER_SERIAL_MASK;
@@ -400,13 +460,7 @@ void clients_accept(struct keeper *keeper)
             keeper_pause_accepting(keeper);
         return;
     }
-    struct client *client = find_free(&keeper->clients);
-    if (keeper->clients.hello_count >= CLIENTS_HELLO_MAX)
-        refuse_at_door(keeper, socket, "too many clients are connecting at once; try again");
-    else if (!client)
-        refuse_at_door(keeper, socket, "all connection slots are in use; try again later");
-    else
-        welcome(keeper, client, socket);
+    welcome(keeper, socket);
 }
 
 uint64_t clients_expire(struct keeper *keeper, uint64_t now_ns)

@@ -16,6 +16,7 @@
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define CHANNEL_BUFFER_BYTES (1 << 20)
 #define ARGUMENT_BYTES       16384
@@ -54,21 +55,30 @@ static enum llm_status fill_arguments(const struct config *config, struct argume
     return LLM_OK;
 }
 
+/* Beside llmd, as in the build tree; or where it is installed, since it is nobody's command. */
 static enum llm_status find_program(char *out_path, size_t bytes, struct llm_error *error)
 {
-    if (!place_program_sibling("llmd-engine", out_path, bytes) || access(out_path, X_OK) != 0)
-        return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "llmd-engine is not beside llmd (%s): the installation is not whole",
-                        out_path);
-    return LLM_OK;
+    static const char *const places[] = {"llmd-engine", LLMD_ENGINE_FROM_BIN};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (place_program_sibling(places[i], out_path, bytes) && access(out_path, X_OK) == 0)
+            return LLM_OK;
+    return llm_fail(error, LLM_ERR_NOT_FOUND,
+                    "llmd-engine is neither beside llmd nor at %s: the installation is not whole",
+                    out_path);
 }
 
 #ifdef LLM_CRASH_POINTS
-/* Crash tests let only the first engines die: LLMD_CRASH_ENGINES says how many (1 when unset). */
+/* Crash tests let only some engines die: LLMD_CRASH_ENGINES=<last>, or =<first>-<last>; 1 when unset. */
 static void limit_crash_points(uint64_t generation)
 {
     const char *text = getenv("LLMD_CRASH_ENGINES");
-    if (generation > (text ? strtoull(text, NULL, 10) : 1))
+    char *end = NULL;
+    uint64_t last = text ? strtoull(text, &end, 10) : 1, first = 1;
+    if (end && *end == '-') {
+        first = last;
+        last = strtoull(end + 1, NULL, 10);
+    }
+    if (generation < first || generation > last)
         unsetenv("LLMD_CRASH");
 }
 #endif
@@ -124,6 +134,7 @@ static enum llm_status spawn(struct keeper *keeper, const char *program,
         close(ends[0]);
         return llm_fail_errno(error, LLM_ERR_MEMORY, errno, "cannot start the engine");
     }
+    CRASH_POINT(keeper_spawned);
     engine->pid = pid;
     engine->pidfd = pidfd;
     engine->channel = ends[0];
@@ -205,6 +216,7 @@ static bool tell_attach(struct keeper *keeper, uint32_t slot)
     const int fds[] = {client->bundle.up_readonly, client->bundle.down, client->bundle.to_engine,
                        client->bundle.to_client};
     client->told_attach = send_message(&keeper->engine, &message, fds, 4);
+    CRASH_POINT(keeper_attach);
     return client->told_attach;
 }
 
@@ -213,6 +225,7 @@ static bool tell_detach(struct keeper *keeper, uint32_t slot)
     struct client *client = &keeper->clients.slots[slot];
     struct channel_message message = {.kind = CHANNEL_DETACH, .connection = {.id = client->id}};
     client->told_detach = send_message(&keeper->engine, &message, NULL, 0);
+    CRASH_POINT(keeper_detach);
     return client->told_detach;
 }
 
@@ -331,6 +344,7 @@ static void serve_alloc(struct keeper *keeper, const struct channel_message *mes
     struct memory *memory = NULL;
     enum llm_status status =
         memories_alloc(&keeper->memories, message->name, message->bytes, &memory, &error);
+    CRASH_POINT(keeper_alloc);
     if (status == LLM_OK)
         memory->told = true;
     keeper->descriptors_changed = true;
@@ -353,6 +367,7 @@ static void serve_deposit(struct keeper *keeper, const struct channel_message *m
             ? memories_publish(&keeper->memories, message->name, &error)
             : llm_fail(&error, LLM_ERR_INVALID, "flags 0x%x of memory \"%s\" are not known",
                        message->flags, message->name);
+    CRASH_POINT(keeper_public);
     answer(keeper, message, status, &error, -1, false);
 }
 
@@ -364,6 +379,7 @@ static void serve_drop(struct keeper *keeper, const struct channel_message *mess
                 strcmp(message->name, CHANNEL_NAME_STATUS) == 0
             ? llm_fail(&error, LLM_ERR_INVALID, "memory \"%s\" is the keeper's", message->name)
             : memories_drop(&keeper->memories, message->name, &error);
+    CRASH_POINT(keeper_drop);
     keeper->descriptors_changed = true;
     answer(keeper, message, status, &error, -1, false);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/config_check.h"
+#include "daemon/keeper/facilities.h"
 #include "daemon/keeper/stale.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
@@ -188,6 +189,7 @@ enum llm_status keeper_open(struct keeper *keeper, struct config *config, int re
     clients_init(&keeper->clients);
     engine_init(&keeper->engine);
     service_open(&keeper->service);
+    facilities_log();
     raise_descriptor_limit(config);
     enum llm_status status = open_parts(keeper, config, error);
     if (status != LLM_OK)

@@ -355,6 +355,7 @@ static const struct {
     N(LLM_COUNTER_WAKES),
     N(LLM_COUNTER_PARKS),
     N(LLM_COUNTER_CLIENTS_DETACHED),
+    N(LLM_COUNTER_DOORBELLS_MUTED),
     N(CHANNEL_KEPT),
     N(CHANNEL_ATTACH),
     N(CHANNEL_DETACH),
@@ -403,7 +404,7 @@ static_assert(LLM_VERB_COUNT == LLM_VERB_RESUME + 1, "list the new verb");
 static_assert(LLM_ATTACH_FDS == LLM_FD_TO_CLIENT + 1, "list the new descriptor");
 static_assert(LLM_OP_COUNT == LLM_OP_CHECK + 1, "list the new operation");
 static_assert(LLM_STATUS_COUNT == LLM_ERR_POISON + 1, "list the new status");
-static_assert(LLM_COUNTER_COUNT == LLM_COUNTER_CLIENTS_DETACHED + 1, "list the new counter");
+static_assert(LLM_COUNTER_COUNT == LLM_COUNTER_DOORBELLS_MUTED + 1, "list the new counter");
 static_assert(LLM_REQUEST_FLAGS_KNOWN ==
                   (LLM_REQUEST_HAS_SEED | LLM_REQUEST_LOGPROBS | LLM_REQUEST_IGNORE_EOS),
               "list the new flag");

@@ -83,33 +83,34 @@ static void odd_kernel(void)
 {
     strcpy(doctor.facts.kernel_release, "plan9");
 }
-static void no_uring(void)
+static void add_feature(const char *name, int error_number)
 {
-    doctor.facts.io_uring_errno = ENOSYS;
+    doctor.facts.features[doctor.facts.feature_count++] =
+        (struct doctor_feature){name, "a good thing", "a slower one", error_number};
+}
+static void all_features(void)
+{
+    add_feature("io_uring", 0);
 }
 static void uring_refused(void)
 {
-    doctor.facts.io_uring_errno = EPERM;
+    add_feature("io_uring", EPERM);
 }
-static void uring_old(void)
+static void no_huge_pages(void)
 {
-    doctor.facts.io_uring_defer_errno = EINVAL;
+    add_feature("huge_pages", EPERM);
+}
+static void unheard_of(void)
+{
+    add_feature("flux_capacitor", ENOSYS);
 }
 static void no_pidfd(void)
 {
     doctor.facts.pidfd_errno = EPERM;
 }
-static void no_peer_pidfd(void)
-{
-    doctor.facts.peer_pidfd_errno = ENOPROTOOPT;
-}
 static void no_seal(void)
 {
     doctor.facts.memfd_seal_errno = EPERM;
-}
-static void no_noexec(void)
-{
-    doctor.facts.noexec_seal_errno = EINVAL;
 }
 static void no_futex(void)
 {
@@ -118,10 +119,6 @@ static void no_futex(void)
 static void no_openat2(void)
 {
     doctor.facts.openat2_errno = ENOSYS;
-}
-static void no_wipe(void)
-{
-    doctor.facts.wipeonfork_errno = EINVAL;
 }
 static void disabled(void)
 {
@@ -255,7 +252,6 @@ static void one_left_behind(void)
 #define AVX512         "avx2 fma avx512f avx512bw avx512vl avx512dq"
 #define GOVERNOR(n)    "/sys/devices/system/cpu/cpu" n "/cpufreq/scaling_governor="
 #define CLOCK          "/sys/devices/system/clocksource/clocksource0/current_clocksource="
-#define SHMEM          "/sys/kernel/mm/transparent_hugepage/shmem_enabled="
 
 static const struct {
     const char *probe;
@@ -267,24 +263,20 @@ static const struct {
     {"kernel", NULL, {0}, DOCTOR_OK, "Linux 6.8.0"},
     {"kernel", old_kernel, {0}, DOCTOR_FAIL, "5.10.0-28-amd64 is older than 6.1"},
     {"kernel", odd_kernel, {0}, DOCTOR_WARN, "cannot be read"},
-    {"io_uring", NULL, {0}, DOCTOR_OK, "io_uring works"},
-    {"io_uring", no_uring, {0}, DOCTOR_WARN, "this kernel has no io_uring"},
-    {"io_uring",
+    {"features", all_features, {0}, DOCTOR_OK, "io_uring: a good thing"},
+    {"features",
      uring_refused,
-     {"/proc/sys/kernel/io_uring_disabled=2\n"},
+     {0},
      DOCTOR_WARN,
-     "kernel.io_uring_disabled = 2"},
-    {"io_uring", uring_refused, {0}, DOCTOR_WARN, "refused (Operation not permitted)"},
-    {"io_uring", uring_old, {0}, DOCTOR_WARN, "but not IORING_SETUP_DEFER_TASKRUN"},
-    {"pidfd", NULL, {0}, DOCTOR_OK, "SO_PEERPIDFD work"},
+     "no io_uring (Operation not permitted): a slower"},
+    {"features", no_huge_pages, {0}, DOCTOR_WARN, "no huge_pages"},
+    {"features", unheard_of, {0}, DOCTOR_WARN, "no flux_capacitor (Function not implemented)"},
+    {"pidfd", NULL, {0}, DOCTOR_OK, "pidfd_open works"},
     {"pidfd", no_pidfd, {0}, DOCTOR_FAIL, "pidfd_open is refused"},
-    {"pidfd", no_peer_pidfd, {0}, DOCTOR_WARN, "no SO_PEERPIDFD"},
-    {"memfd", NULL, {0}, DOCTOR_OK, "against execution too"},
-    {"memfd", no_seal, {0}, DOCTOR_FAIL, "sealed memfds do not work"},
-    {"memfd", no_noexec, {0}, DOCTOR_WARN, "no MFD_NOEXEC_SEAL"},
+    {"memfd", NULL, {0}, DOCTOR_OK, "with seals works"},
+    {"memfd", no_seal, {0}, DOCTOR_FAIL, "memfd_create with seals is refused"},
     {"futex", no_futex, {0}, DOCTOR_FAIL, "futex is refused"},
     {"openat2", no_openat2, {0}, DOCTOR_FAIL, "openat2 is refused (Function not implemented)"},
-    {"wipeonfork", no_wipe, {0}, DOCTOR_WARN, "no MADV_WIPEONFORK"},
     {"disabled", disabled, {0}, DOCTOR_WARN, "LLMD_DISABLE=io_uring"},
     {"seccomp",
      NULL,
@@ -352,8 +344,6 @@ static const struct {
      {"/proc/sys/vm/max_map_count=65530\n"},
      DOCTOR_WARN,
      "1000000 connections need 2001000"},
-    {"huge pages", NULL, {SHMEM "always [advise] never\n"}, DOCTOR_OK, "shmem_enabled: advise"},
-    {"huge pages", NULL, {SHMEM "always advise [never]\n"}, DOCTOR_WARN, "shmem_enabled: never"},
     {"instructions", NULL, {CPUINFO("avx2 fma")}, DOCTOR_OK, "the processor has avx2"},
     {"instructions", NULL, {CPUINFO(AVX512)}, DOCTOR_OK, "the processor has avx512"},
     {"instructions", NULL, {CPUINFO("avx2")}, DOCTOR_WARN, "no AVX2 with FMA"},
@@ -458,13 +448,33 @@ START_TEST(what_is_wrong_comes_with_what_to_do)
     no_pidfd();
     few_descriptors();
     open_folder();
-    put_file(SHMEM "always [never]\n");
+    uring_refused();
     doctor_run(&doctor);
     for (uint32_t i = 0; i < doctor.line_count; i++)
         ck_assert_msg((doctor.lines[i].grade == DOCTOR_OK) == (doctor.lines[i].remedy[0] == '\0'),
                       "%s: %s", doctor.lines[i].probe, doctor.lines[i].fact);
     ck_assert_uint_eq(doctor_count(&doctor, DOCTOR_FAIL), 2);
     ck_assert_uint_eq(doctor_count(&doctor, DOCTOR_WARN), 2);
+}
+END_TEST
+
+static const char *remedy_of(const char *probe)
+{
+    for (uint32_t i = 0; i < doctor.line_count; i++)
+        if (strcmp(doctor.lines[i].probe, probe) == 0)
+            return doctor.lines[i].remedy;
+    return "";
+}
+
+START_TEST(a_forbidden_ring_is_mended_where_it_was_forbidden)
+{
+    uring_refused();
+    doctor_run(&doctor);
+    ck_assert_ptr_nonnull(strstr(remedy_of("features"), "seccomp profile"));
+    doctor.line_count = 0;
+    put_file("/proc/sys/kernel/io_uring_disabled=2\n");
+    doctor_run(&doctor);
+    ck_assert_str_eq(remedy_of("features"), "sysctl kernel.io_uring_disabled=0");
 }
 END_TEST
 
@@ -483,6 +493,7 @@ START_TEST(this_machine_can_be_asked)
 {
     doctor_take_facts(&doctor, "/nowhere/at/all/s");
     ck_assert_int_eq(doctor.facts.futex_errno, 0);
+    ck_assert_uint_gt(doctor.facts.feature_count, 3);
     ck_assert_uint_gt(doctor.facts.memory_bytes, 0);
     ck_assert_uint_ge(doctor.facts.cpus_allowed, 1);
     ck_assert_str_eq(doctor.facts.socket_folder, "");
@@ -498,6 +509,7 @@ int main(void)
                         sizeof rows / sizeof rows[0]);
     tcase_add_test(tcase, every_probe_has_a_row);
     tcase_add_test(tcase, what_is_wrong_comes_with_what_to_do);
+    tcase_add_test(tcase, a_forbidden_ring_is_mended_where_it_was_forbidden);
     tcase_add_test(tcase, texts_from_elsewhere_steer_no_terminal);
     tcase_add_test(tcase, this_machine_can_be_asked);
     suite_add_tcase(suite, tcase);

@@ -16,12 +16,11 @@
 
 const struct doctor_probe doctor_probes[] = {
     {"kernel", probe_kernel},
-    {"io_uring", probe_io_uring},
+    {"features", probe_features},
     {"pidfd", probe_pidfd},
     {"memfd", probe_memfd},
     {"futex", probe_futex},
     {"openat2", probe_openat2},
-    {"wipeonfork", probe_wipeonfork},
     {"disabled", probe_disabled},
     {"seccomp", probe_seccomp},
     {"container", probe_container},
@@ -33,7 +32,6 @@ const struct doctor_probe doctor_probes[] = {
     {"cgroup", probe_cgroup},
     {"overcommit", probe_overcommit},
     {"mappings", probe_mappings},
-    {"huge pages", probe_huge_pages},
     {"instructions", probe_instructions},
     {"governor", probe_governor},
     {"threads", probe_threads},
@@ -97,12 +95,6 @@ long long doctor_number_after(const char *text, const char *key)
             return strtoll(line + bytes, NULL, 10);
     }
     return -1;
-}
-
-void doctor_chosen(const char *text, char *out_word, size_t bytes)
-{
-    const char *open = strchr(text, '['), *end = open ? strchr(open, ']') : NULL;
-    snprintf(out_word, bytes, "%.*s", end ? (int)(end - open - 1) : 0, open ? open + 1 : "");
 }
 
 void doctor_run(struct doctor *doctor)

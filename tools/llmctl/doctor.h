@@ -21,6 +21,7 @@
 #define DOCTOR_LINES_MAX        128
 #define DOCTOR_TEXT_BYTES       320
 #define DOCTOR_STATUS_FILES_MAX 32
+#define DOCTOR_FEATURES_MAX     32
 
 enum doctor_grade {
     DOCTOR_OK,
@@ -47,14 +48,16 @@ struct doctor_status_file {
 struct doctor_facts {
     char kernel_release[64]; /* "6.1.0-18-amd64" */
     const char *disabled;    /* LLMD_DISABLE; "" */
-    int io_uring_errno, io_uring_defer_errno;
-    int peer_pidfd_errno, pidfd_errno, openat2_errno;
-    int memfd_seal_errno, noexec_seal_errno;
-    int futex_errno, wipeonfork_errno;
-    uint64_t descriptors_max; /* hard RLIMIT_NOFILE */
-    uint64_t memlock_bytes;   /* soft RLIMIT_MEMLOCK; UINT64_MAX: none */
-    uint64_t memory_bytes;    /* physical */
-    uint64_t shm_free_bytes;  /* of /dev/shm; UINT64_MAX: cannot be asked */
+    uint32_t feature_count;
+    struct doctor_feature { /* a row of shm/feature.h's list, tried */
+        const char *name, *gives, *without;
+        int error_number; /* 0: it works */
+    } features[DOCTOR_FEATURES_MAX];
+    int pidfd_errno, openat2_errno, memfd_seal_errno, futex_errno; /* without these nothing works */
+    uint64_t descriptors_max;                                      /* hard RLIMIT_NOFILE */
+    uint64_t memlock_bytes;  /* soft RLIMIT_MEMLOCK; UINT64_MAX: none */
+    uint64_t memory_bytes;   /* physical */
+    uint64_t shm_free_bytes; /* of /dev/shm; UINT64_MAX: cannot be asked */
     uint32_t cpus_allowed, cpus_online;
     uint32_t uid;
     /* the socket's folder; "" when there is none */
@@ -109,17 +112,14 @@ void doctor_say(struct doctor *doctor, enum doctor_grade grade, const char *reme
 bool doctor_read(const struct doctor *doctor, const char *path, char *out_text, size_t bytes);
 /* The number behind `key` in a text of "key value" lines, or -1. */
 long long doctor_number_after(const char *text, const char *key);
-/* The word between brackets in "always [madvise] never"; "" when there is none. */
-void doctor_chosen(const char *text, char *out_word, size_t bytes);
 
 /* The rows' functions, by file. */
 void probe_kernel(struct doctor *doctor); /* doctor_kernel.c */
-void probe_io_uring(struct doctor *doctor);
+void probe_features(struct doctor *doctor);
 void probe_pidfd(struct doctor *doctor);
 void probe_memfd(struct doctor *doctor);
 void probe_futex(struct doctor *doctor);
 void probe_openat2(struct doctor *doctor);
-void probe_wipeonfork(struct doctor *doctor);
 void probe_disabled(struct doctor *doctor);
 void probe_seccomp(struct doctor *doctor);
 void probe_container(struct doctor *doctor);
@@ -131,7 +131,6 @@ void probe_memory(struct doctor *doctor);
 void probe_cgroup(struct doctor *doctor);
 void probe_overcommit(struct doctor *doctor);
 void probe_mappings(struct doctor *doctor);
-void probe_huge_pages(struct doctor *doctor);
 void probe_instructions(struct doctor *doctor);
 void probe_governor(struct doctor *doctor);
 void probe_threads(struct doctor *doctor);

@@ -18,16 +18,8 @@
 #include <unistd.h>
 
 #include "client/socket_path.h"
+#include "shm/feature.h"
 #include "tools/llmctl/doctor.h"
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77 /* include/uapi/asm-generic/socket.h, Linux 6.5 */
-#endif
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U /* include/uapi/linux/memfd.h, Linux 6.3 */
-#endif
-#define URING_SINGLE_ISSUER (1U << 12) /* include/uapi/linux/io_uring.h, Linux 6.0, 6.1 */
-#define URING_DEFER_TASKRUN (1U << 13)
 
 /* Close what worked; 0, or what it failed with. */
 static int errno_of(long fd)
@@ -36,31 +28,6 @@ static int errno_of(long fd)
         return errno;
     close((int)fd);
     return 0;
-}
-
-static int try_io_uring(uint32_t flags)
-{
-    struct { /* struct io_uring_params: 120 bytes, of which `flags` are ours */
-        uint32_t entries[2];
-        uint32_t flags;
-        uint32_t rest[27];
-    } params = {.flags = flags};
-    return errno_of(syscall(SYS_io_uring_setup, 4U, &params));
-}
-
-static int try_peer_pidfd(void)
-{
-    int ends[2], pidfd = -1, result = 0;
-    socklen_t bytes = sizeof pidfd;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-        return errno;
-    if (getsockopt(ends[0], SOL_SOCKET, SO_PEERPIDFD, &pidfd, &bytes) != 0)
-        result = errno;
-    else
-        close(pidfd);
-    close(ends[0]);
-    close(ends[1]);
-    return result;
 }
 
 static int try_seal(void)
@@ -89,14 +56,20 @@ static int try_futex(void)
     return syscall(SYS_futex, &word, FUTEX_WAKE, 1, NULL, NULL, 0) < 0 ? errno : 0;
 }
 
-static int try_wipeonfork(void)
+static void take_features(struct doctor_facts *facts)
 {
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
-        return errno;
-    int result = madvise(page, 4096, MADV_WIPEONFORK) != 0 ? errno : 0;
-    munmap(page, 4096);
-    return result;
+    for (const struct llm_feature *one = llm_features;
+         one->name && facts->feature_count < DOCTOR_FEATURES_MAX; one++) {
+        errno = 0;
+        bool here = one->here();
+        facts->features[facts->feature_count++] =
+            (struct doctor_feature){.name = one->name,
+                                    .gives = one->gives,
+                                    .without = one->without,
+                                    .error_number = here    ? 0
+                                                    : errno ? errno
+                                                            : ENOSYS};
+    }
 }
 
 static void take_kernel(struct doctor_facts *facts)
@@ -106,16 +79,11 @@ static void take_kernel(struct doctor_facts *facts)
     if (uname(&name) == 0)
         snprintf(facts->kernel_release, sizeof facts->kernel_release, "%.63s", name.release);
     facts->disabled = disabled ? disabled : "";
-    facts->io_uring_errno = try_io_uring(0);
-    facts->io_uring_defer_errno = try_io_uring(URING_SINGLE_ISSUER | URING_DEFER_TASKRUN);
-    facts->peer_pidfd_errno = try_peer_pidfd();
+    take_features(facts);
     facts->pidfd_errno = errno_of(syscall(SYS_pidfd_open, getpid(), 0U));
     facts->openat2_errno = try_openat2();
     facts->memfd_seal_errno = try_seal();
-    facts->noexec_seal_errno =
-        errno_of(memfd_create("llmctl-doctor", MFD_CLOEXEC | MFD_NOEXEC_SEAL));
     facts->futex_errno = try_futex();
-    facts->wipeonfork_errno = try_wipeonfork();
 }
 
 static void take_limits(struct doctor_facts *facts)

@@ -1,5 +1,4 @@
 /* The doctor's probes of kernel facilities: those without a fallback fail, the others warn and name it. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,63 +21,42 @@ void probe_kernel(struct doctor *doctor)
         doctor_say(doctor, DOCTOR_OK, "", "Linux %s", release);
 }
 
-void probe_io_uring(struct doctor *doctor)
+/* What mends the lack of a facility, as far as one knows. */
+static const struct {
+    const char *name;
+    const char *remedy;
+} remedies[] = {
+    {"noexec_seal", "install Linux 6.3 or newer"},
+    {"peer_pidfd", "install Linux 6.5 or newer"},
+    {"io_uring",
+     "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"},
+    {"io_uring_defer", "install Linux 6.1 or newer"},
+    {"huge_pages", "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled"},
+};
+
+static const char *remedy_for(const struct doctor *doctor, const char *name)
 {
-    const struct doctor_facts *facts = &doctor->facts;
     char text[32];
-    long long forbidden =
-        doctor_read(doctor, "/proc/sys/kernel/io_uring_disabled", text, sizeof text)
-            ? strtoll(text, NULL, 10)
-            : 0;
-    if (facts->io_uring_errno == ENOSYS)
-        doctor_say(doctor, DOCTOR_WARN, "enable CONFIG_IO_URING, or allow it in the container",
-                   "this kernel has no io_uring: an idle engine sleeps in epoll");
-    else if (facts->io_uring_errno != 0 && forbidden > 0)
-        doctor_say(doctor, DOCTOR_WARN, "sysctl kernel.io_uring_disabled=0",
-                   "io_uring is forbidden (kernel.io_uring_disabled = %lld): an idle engine sleeps "
-                   "in epoll",
-                   forbidden);
-    else if (facts->io_uring_errno != 0)
-        doctor_say(doctor, DOCTOR_WARN,
-                   "allow io_uring_setup, io_uring_enter, io_uring_register in the seccomp profile",
-                   "io_uring is refused (%s): an idle engine sleeps in epoll",
-                   strerror(facts->io_uring_errno));
-    else if (facts->io_uring_defer_errno != 0)
-        doctor_say(doctor, DOCTOR_WARN, "install Linux 6.1 or newer",
-                   "io_uring works, but not IORING_SETUP_DEFER_TASKRUN (%s)",
-                   strerror(facts->io_uring_defer_errno));
-    else
-        doctor_say(doctor, DOCTOR_OK, "", "io_uring works, with deferred task work");
+    bool ring = strncmp(name, "io_uring", 8) == 0;
+    if (ring && doctor_read(doctor, "/proc/sys/kernel/io_uring_disabled", text, sizeof text) &&
+        strcmp(text, "0") != 0)
+        return "sysctl kernel.io_uring_disabled=0";
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++)
+        if (strcmp(remedies[i].name, name) == 0)
+            return remedies[i].remedy;
+    return "install a newer kernel, or allow it in the container";
 }
 
-void probe_pidfd(struct doctor *doctor)
+void probe_features(struct doctor *doctor)
 {
-    const struct doctor_facts *facts = &doctor->facts;
-    if (facts->pidfd_errno != 0)
-        doctor_say(doctor, DOCTOR_FAIL, "allow pidfd_open in the seccomp profile",
-                   "pidfd_open is refused (%s): llmd cannot watch its clients",
-                   strerror(facts->pidfd_errno));
-    else if (facts->peer_pidfd_errno != 0)
-        doctor_say(doctor, DOCTOR_WARN, "install Linux 6.5 or newer",
-                   "no SO_PEERPIDFD (%s): a client that dies while it connects may be mistaken for "
-                   "one that got its pid",
-                   strerror(facts->peer_pidfd_errno));
-    else
-        doctor_say(doctor, DOCTOR_OK, "", "pidfd_open and SO_PEERPIDFD work");
-}
-
-void probe_memfd(struct doctor *doctor)
-{
-    const struct doctor_facts *facts = &doctor->facts;
-    if (facts->memfd_seal_errno != 0)
-        doctor_say(doctor, DOCTOR_FAIL, "allow memfd_create and fcntl in the seccomp profile",
-                   "sealed memfds do not work (%s)", strerror(facts->memfd_seal_errno));
-    else if (facts->noexec_seal_errno != 0)
-        doctor_say(doctor, DOCTOR_WARN, "install Linux 6.3 or newer",
-                   "no MFD_NOEXEC_SEAL (%s): shared memory could be made executable by its clients",
-                   strerror(facts->noexec_seal_errno));
-    else
-        doctor_say(doctor, DOCTOR_OK, "", "memfds can be sealed, against execution too");
+    for (uint32_t i = 0; i < doctor->facts.feature_count; i++) {
+        const struct doctor_feature *feature = &doctor->facts.features[i];
+        if (feature->error_number == 0)
+            doctor_say(doctor, DOCTOR_OK, "", "%s: %s", feature->name, feature->gives);
+        else
+            doctor_say(doctor, DOCTOR_WARN, remedy_for(doctor, feature->name), "no %s (%s): %s",
+                       feature->name, strerror(feature->error_number), feature->without);
+    }
 }
 
 /* A facility without which nothing works. */
@@ -92,6 +70,16 @@ static void judge_needed(struct doctor *doctor, int error_number, const char *na
         doctor_say(doctor, DOCTOR_OK, "", "%s works", name);
 }
 
+void probe_pidfd(struct doctor *doctor)
+{
+    judge_needed(doctor, doctor->facts.pidfd_errno, "pidfd_open");
+}
+
+void probe_memfd(struct doctor *doctor)
+{
+    judge_needed(doctor, doctor->facts.memfd_seal_errno, "memfd_create with seals");
+}
+
 void probe_futex(struct doctor *doctor)
 {
     judge_needed(doctor, doctor->facts.futex_errno, "futex");
@@ -100,16 +88,6 @@ void probe_futex(struct doctor *doctor)
 void probe_openat2(struct doctor *doctor)
 {
     judge_needed(doctor, doctor->facts.openat2_errno, "openat2");
-}
-
-void probe_wipeonfork(struct doctor *doctor)
-{
-    if (doctor->facts.wipeonfork_errno != 0)
-        doctor_say(doctor, DOCTOR_WARN, "",
-                   "no MADV_WIPEONFORK (%s): each call of libllm asks for its process id",
-                   strerror(doctor->facts.wipeonfork_errno));
-    else
-        doctor_say(doctor, DOCTOR_OK, "", "MADV_WIPEONFORK works");
 }
 
 void probe_disabled(struct doctor *doctor)

@@ -221,24 +221,6 @@ void probe_mappings(struct doctor *doctor)
         doctor_say(doctor, DOCTOR_OK, "", "a process may have %s mappings", text);
 }
 
-void probe_huge_pages(struct doctor *doctor)
-{
-    char text[128], chosen[32];
-    if (!doctor_read(doctor, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", text,
-                     sizeof text))
-        return;
-    doctor_chosen(text, chosen, sizeof chosen);
-    if (strcmp(chosen, "never") == 0 || strcmp(chosen, "deny") == 0)
-        doctor_say(
-            doctor, DOCTOR_WARN, "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
-            "shared memory gets no huge pages (shmem_enabled: %s): weights and KV pool cost more "
-            "TLB misses",
-            chosen);
-    else
-        doctor_say(doctor, DOCTOR_OK, "", "shared memory may get huge pages (shmem_enabled: %s)",
-                   chosen);
-}
-
 /* ---- Processors ------------------------------------------------------------------------------------ */
 
 static bool has_flag(const char *flags, const char *flag)

@@ -41,6 +41,9 @@ enum llmctl_exit llmctl_fail(const struct llm_error *error);
 enum llm_status llmctl_connect(const struct arguments *arguments, bool autostart,
                                llm_connection **out_connection, llm_error *error) LLM_MUST_CHECK;
 
+/* The table as part of a manual page (man.c): "verbs", "options". False: no such part. */
+bool llmctl_print_man(const char *part);
+
 /* The rows' functions, by file. */
 enum llmctl_exit llmctl_status(const struct arguments *arguments);         /* status.c */
 enum llmctl_exit llmctl_clients(const struct arguments *arguments);        /* lists.c */
