@@ -15,10 +15,13 @@
 
 #include "daemon/config.h"
 #include "daemon/keeper/clients.h"
+#include "daemon/keeper/drain.h"
 #include "daemon/keeper/engine.h"
+#include "daemon/keeper/heartbeat.h"
 #include "daemon/keeper/memories.h"
 #include "daemon/keeper/model_roots.h"
 #include "daemon/keeper/place.h"
+#include "daemon/keeper/service.h"
 #include "shm/status_file.h"
 
 /* What an event is about; with an index and the serial of whoever had that index. */
@@ -45,6 +48,9 @@ struct keeper {
     struct model_roots roots;
     struct clients clients;
     struct engine engine;
+    struct drain drain;
+    struct heartbeat heartbeat;
+    struct service service;
     bool stopping;
     bool accepting;
     uint64_t accept_again_ns; /* with !accepting */
