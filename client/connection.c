@@ -10,6 +10,7 @@
 
 #include "client/autostart.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/segment.h"
 #include "shm/wait.h"
 
@@ -103,21 +104,16 @@ static void unmap_all(struct llm_connection *connection)
     connection->down = NULL;
 }
 
-/* One socket, one hello: LLM_ERR_NOT_FOUND when nobody listens, LLM_ERR_PEER when who listened went away. */
-static enum llm_status attach(struct llm_connection *connection, const char *path, const char *name,
-                              uint64_t deadline_ns, struct llm_error *error)
+enum llm_status llm_connection_hello(struct llm_connection *connection, const char *name,
+                                     uint64_t deadline_ns, struct llm_error *error)
 {
     struct llm_keeper_reply reply;
     int fds[LLM_ATTACH_FDS];
-    enum llm_status status = llm_keeper_link_open(&connection->link, path, deadline_ns, error);
-    if (status != LLM_OK)
-        return status;
-    status = llm_keeper_ask(&connection->link, LLM_VERB_ATTACH, name, deadline_ns, &reply, fds,
-                            LLM_ATTACH_FDS, error);
+    enum llm_status status = llm_keeper_ask(&connection->link, LLM_VERB_ATTACH, name, deadline_ns,
+                                            &reply, fds, LLM_ATTACH_FDS, error);
     if (status == LLM_OK) {
         connection->to_engine_fd = fds[LLM_FD_TO_ENGINE];
         connection->to_client_fd = fds[LLM_FD_TO_CLIENT];
-        snprintf(connection->socket_path, sizeof connection->socket_path, "%s", path);
         status = set_up(connection, &reply, fds, error);
         for (int i = LLM_FD_CTL; i <= LLM_FD_DOWN; i++)
             close(fds[i]); /* the mappings stay */
@@ -130,6 +126,17 @@ static enum llm_status attach(struct llm_connection *connection, const char *pat
     if (status != LLM_OK)
         llm_keeper_link_close(&connection->link, false);
     return status;
+}
+
+/* One socket, one hello: LLM_ERR_NOT_FOUND when nobody listens, LLM_ERR_PEER when who listened went away. */
+static enum llm_status attach(struct llm_connection *connection, const char *path, const char *name,
+                              uint64_t deadline_ns, struct llm_error *error)
+{
+    enum llm_status status = llm_keeper_link_open(&connection->link, path, deadline_ns, error);
+    if (status != LLM_OK)
+        return status;
+    snprintf(connection->socket_path, sizeof connection->socket_path, "%s", path);
+    return llm_connection_hello(connection, name, deadline_ns, error);
 }
 
 /* ---- Finding a daemon ----------------------------------------------------------------------------- */
@@ -207,6 +214,7 @@ enum llm_status llm_connect(llm_connection **out_connection, const llm_connect_o
         free(connection);
         return status;
     }
+    CRASH_POINT(client_mapped);
     llm_fork_guard_open(&connection->guard);
     *out_connection = connection;
     return LLM_OK;
@@ -220,6 +228,7 @@ void llm_disconnect(llm_connection *connection)
     bool inherited = llm_fork_guard_inherited(&connection->guard);
     if (!inherited)
         unmap_all(connection);
+    CRASH_POINT(client_unmapped);
     llm_keeper_link_close(&connection->link, inherited);
     close(connection->to_engine_fd);
     close(connection->to_client_fd);

@@ -39,6 +39,11 @@ struct llm_connection {
     _Atomic(struct llm_attachment *) attachment; /* set once; attachment.h */
 };
 
+/* Say hello over `connection->link`, which is open, and map what comes back; everything else in `connection` is zero.
+ * On failure the link is closed, and nothing is left but the caller's struct. */
+enum llm_status llm_connection_hello(struct llm_connection *connection, const char *name,
+                                     uint64_t deadline_ns, struct llm_error *error) LLM_MUST_CHECK;
+
 /* LLM_ERR_FORKED in a child of the process that connected; touches no mapping. */
 enum llm_status llm_connection_own(const struct llm_connection *connection, struct llm_error *error)
     LLM_MUST_CHECK;

@@ -28,6 +28,8 @@ struct llm_keeper_link {
  *                    LLM_ERR_PERMISSION, LLM_ERR_TIMEOUT, LLM_ERR_MEMORY, LLM_ERR_SYSTEM */
 enum llm_status llm_keeper_link_open(struct llm_keeper_link *link, const char *path,
                                      uint64_t deadline_ns, struct llm_error *error) LLM_MUST_CHECK;
+/* The same over a seqpacket socket that is connected already; takes it over. */
+void llm_keeper_link_adopt(struct llm_keeper_link *link, int socket);
 /* `inherited`: in a fork's child, where another thread of the parent may have held the lock. */
 void llm_keeper_link_close(struct llm_keeper_link *link, bool inherited);
 

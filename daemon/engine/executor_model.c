@@ -50,7 +50,11 @@ static enum llm_status take_memory(void *self, const char *name, size_t bytes, v
                                    bool *out_kept, struct llm_error *error)
 {
     const struct opening *opening = self;
-    return kept_take(&opening->engine->kept, name, bytes, out_address, out_kept, error);
+    enum llm_status status =
+        kept_take(&opening->engine->kept, name, bytes, out_address, out_kept, error);
+    if (status == LLM_OK)
+        kept_advise_huge(*out_address, bytes);
+    return status;
 }
 
 /* ---- Facts ----------------------------------------------------------------------------------------- */

@@ -48,6 +48,8 @@ enum llm_status kept_take(struct kept *kept, const char *name, uint64_t bytes, v
  * on, and who mapped the old one keeps it. */
 enum llm_status kept_publish(struct kept *kept, const char *name, const void *content,
                              uint64_t bytes, struct llm_error *error) LLM_MUST_CHECK;
+/* Large, and read or written as a whole soon: pages of 2 MiB, where the kernel gives them for shared memory. */
+void kept_advise_huge(void *address, uint64_t bytes);
 enum llm_status kept_drop(struct kept *kept, const char *name, struct llm_error *error)
     LLM_MUST_CHECK;
 

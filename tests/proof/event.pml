@@ -1,9 +1,10 @@
 /*
  * event.pml - shm/event.c: a hint may be lost, and then its reader is told; a token never is.
  *
- * Model     Two streams get two tokens each, a hint after each, through a ring of two entries that waits for nobody. The
- *           reader looks only at the stream that a hint names, and at both when it is told that it was lapped;
- *           it sleeps while event_word stands.
+ * Model     Two streams get five tokens together, a hint after each, through a ring of three entries that waits for
+ *           nobody. Hints are announced (event_tail, event_word) when two are waiting, at the end, and earlier as
+ *           chance will have it: a step ends. The reader looks only at the stream that a hint names, and at both
+ *           when it is told that it was lapped; it sleeps while event_word stands.
  * Proves    a hint that is taken is the one of its position; the reader comes to its end with all tokens.
  *
  * Runs
@@ -11,23 +12,26 @@
  *   holds  TSO                    on x86
  *   fails  NO_SECOND_LOOK         assertion  the tail is not read again after the entry
  *   fails  LAP_OFF_BY_ONE         assertion  an entry that is being overwritten counts
+ *   fails  BATCH_FORGOTTEN        assertion  the lap is counted as if every hint were announced
  *   fails  ENTRY_RELAXED          assertion  the overwritten entry does not carry the tail
  *   fails  TAIL_FIRST             assertion  the tail covers an entry that is not written
  *   fails  LIMIT_IGNORED          deadlock   a lapped reader does not look at the records
  *   fails  COMMIT_LAST            deadlock   the hint comes before the commit word
+ *   fails  NEVER_ANNOUNCED        deadlock   the last hints of a step are kept back
  */
 #define PROCS     2
 #define WRITER    0
 #define READER    1
-#define ENTRIES   2
+#define ENTRIES   3
+#define BATCH     2 /* shm/event.c:batch_max() */
 #define COMMIT(s) (s)
 #define ENTRY(p)  (2 + (p) % ENTRIES)
-#define TAIL      4
-#define WORD      5
-#define LOCATIONS 6
-#define MOMENTS   6
-#define TOKENS    2
-#define HINTS     4
+#define TAIL      5
+#define WORD      6
+#define LOCATIONS 7
+#define MOMENTS   7
+#define WANTED(s) (3 - (s)) /* tokens of a stream */
+#define HINTS     5
 #include "memory.pml"
 
 #ifdef ENTRY_RELAXED
@@ -35,25 +39,36 @@
 #else
 #define ENTRY_ORDER RELEASE
 #endif
-#ifdef LAP_OFF_BY_ONE
-#define LAPPED(ahead) ((ahead) > ENTRIES)
-#else
+#if defined(LAP_OFF_BY_ONE)
+#define LAPPED(ahead) ((ahead) > ENTRIES - BATCH + 1)
+#elif defined(BATCH_FORGOTTEN)
 #define LAPPED(ahead) ((ahead) >= ENTRIES)
+#else
+#define LAPPED(ahead) ((ahead) > ENTRIES - BATCH)
 #endif
 
 byte stream_of[HINTS]; /* which stream the hint at each position is for */
 
+/* shm/event.c:llm_event_announce() */
+inline announce()
+{
+    announced = tail;
+    STORE(WRITER, TAIL, tail, RELEASE);
+    STORE(WRITER, WORD, tail, RELEASE)
+}
+
 proctype writer()
 {
-    byte tail, stream;
+    byte tail, announced, stream;
     byte count[2];
     do
     :: tail == HINTS -> break
     :: else ->
        if
-       :: count[0] < TOKENS -> stream = 0
-       :: count[1] < TOKENS -> stream = 1
+       :: count[0] < WANTED(0) -> stream = 0
+       :: count[1] < WANTED(1) -> stream = 1
        fi;
+       skip;
        d_step {
            count[stream]++;
            stream_of[tail] = stream
@@ -61,21 +76,30 @@ proctype writer()
 #ifndef COMMIT_LAST
        STORE(WRITER, COMMIT(stream), count[stream], RELEASE);
 #endif
-       /* shm/event.c:llm_event_push(); an entry also says its position here, for the assertion */
+       /* shm/event.c:llm_event_push(); an entry says its position here, for the assertion */
 #ifdef TAIL_FIRST
-       STORE(WRITER, TAIL, tail + 1, RELEASE);
-       STORE(WRITER, ENTRY(tail), tail + 1, ENTRY_ORDER);
+       tail++;
+       announce();
+       STORE(WRITER, ENTRY(tail - 1), tail, ENTRY_ORDER);
 #else
        STORE(WRITER, ENTRY(tail), tail + 1, ENTRY_ORDER);
-       STORE(WRITER, TAIL, tail + 1, RELEASE);
-#endif
        tail++;
-       STORE(WRITER, WORD, tail, RELEASE);
+       if
+       :: announce()
+       :: tail - announced < BATCH
+       fi;
+#endif
 #ifdef COMMIT_LAST
        STORE(WRITER, COMMIT(stream), count[stream], RELEASE);
 #endif
        skip
-    od
+    od;
+#ifndef NEVER_ANNOUNCED
+    if
+    :: announced != tail -> announce() /* daemon/engine/publish.c:publish_announce() */
+    :: else
+    fi
+#endif
 }
 
 proctype reader()
@@ -83,7 +107,7 @@ proctype reader()
     byte next, tail, hint, word, now;
     byte seen[2];
     do
-    :: seen[0] == TOKENS && seen[1] == TOKENS -> break
+    :: seen[0] == WANTED(0) && seen[1] == WANTED(1) -> break
     :: else ->
        LOAD(READER, WORD, word, ACQUIRE);
        do
@@ -114,7 +138,7 @@ proctype reader()
           fi
        od;
        if
-       :: seen[0] == TOKENS && seen[1] == TOKENS -> break
+       :: seen[0] == WANTED(0) && seen[1] == WANTED(1) -> break
        :: else -> NEWEST(WORD) != word /* asleep until it moves */
        fi
     od

@@ -33,15 +33,15 @@
 
 static struct llm_up_header up;
 static struct llm_down_header down;
-static bool rang, woke, sent, slept; /* each by one thread, read after joining */
+static bool was_rung, was_woken, was_sent, was_asleep; /* each by one thread, read after joining */
 
 static long note_futex(const _Atomic uint32_t *word, int operation, uint32_t value)
 {
     atomic_thread_fence(memory_order_seq_cst); /* the kernel's */
     if (operation == FUTEX_WAKE)
-        woke = true;
+        was_woken = true;
     else
-        slept = atomic_load_explicit(word, memory_order_relaxed) == value;
+        was_asleep = atomic_load_explicit(word, memory_order_relaxed) == value;
     return 0;
 }
 
@@ -57,8 +57,8 @@ static ssize_t note(bool *what, size_t bytes)
 #undef recv
 #define syscall(number, word, operation, value, timeout, second, third) \
     note_futex((word), (operation), (uint32_t)(value))
-#define write(fd, bytes, count)       note(&rang, (count))
-#define send(fd, bytes, count, flags) note(&sent, (count))
+#define write(fd, bytes, count)       note(&was_rung, (count))
+#define send(fd, bytes, count, flags) note(&was_sent, (count))
 #define recv(fd, bytes, count, flags) ((ssize_t)-1)
 static int errno_here;
 #undef errno
@@ -81,20 +81,20 @@ static void *publish(void *unused)
     return unused;
 }
 
-/* Sets `slept` when it would sleep for ever. */
+/* Sets `was_asleep` when it would sleep for ever. */
 static void *go_to_sleep(void *unused)
 {
 #if defined(ENGINE)
     llm_engine_set_asleep(&down, true);
     llm_fence_full(); /* daemon/engine/parking.c:park() */
-    slept = !atomic_load_explicit(&published, memory_order_acquire);
+    was_asleep = !atomic_load_explicit(&published, memory_order_acquire);
 #elif defined(FUTEX)
     uint32_t word = llm_client_sleep_word(&down);
     if (!atomic_load_explicit(&published, memory_order_acquire))
         llm_client_sleep(&up, &down, word, UINT64_MAX);
 #else
     llm_client_arm_bell(&up);
-    slept = !atomic_load_explicit(&published, memory_order_acquire);
+    was_asleep = !atomic_load_explicit(&published, memory_order_acquire);
 #endif
     return unused;
 }
@@ -106,6 +106,6 @@ int main(void)
     pthread_create(&threads[1], NULL, go_to_sleep, NULL);
     pthread_join(threads[0], NULL);
     pthread_join(threads[1], NULL);
-    assert(!slept || rang || woke || sent);
+    assert(!was_asleep || was_rung || was_woken || was_sent);
     return 0;
 }

@@ -148,7 +148,7 @@ proctype consumer()
     do
     :: atomic { head == ALL || dead -> break }
     :: else ->
-       /* shm/queue.c:llm_queue_peek() */
+       /* shm/queue.c:llm_queue_look(), then shm/queue.c:llm_queue_peek() */
        LOAD(CONSUMER, TAIL, tail, RELAXED);
        fill = tail - head;
        if

@@ -157,7 +157,10 @@ open:
 #else
           STORE(WRITER, COMMIT, PACK(epoch, 0, count + 1), COMMIT_ORDER);
           MAY_DIE;
-          hint();
+          if
+          :: hint()
+          :: skip /* announced later, with others: event.pml */
+          fi;
 #endif
 #endif
 #endif

@@ -177,7 +177,7 @@ death:
 #endif
     /* daemon/engine/recovery.c: a request that is not done is opened again; one that is was told, or not */
     if
-    :: NEWEST(COMMIT) == TOKENS /* tell_again(): the record says that it was told, perhaps without its hint */
+    :: NEWEST(COMMIT) == TOKENS /* tell_again(): the record says that it was told */
     :: else ->
        STORE(ENGINE, COMMIT, count, RELEASE);
        marked = true
@@ -191,7 +191,7 @@ death:
        STORE(ENGINE, WORD, word, RELEASE)
     fi;
 #else
-    word++;
+    word++; /* shm/event.c:llm_event_lapse() */
     STORE(ENGINE, WORD, word, RELEASE);
 #endif
     if

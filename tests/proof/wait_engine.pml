@@ -6,6 +6,7 @@
  *           (all flags, one fence, a second look at each), and sleeps at the doorbells without limit.
  *           A doorbell is an eventfd polled edge-triggered: a bit that a write sets and a wait takes away.
  *           With KILL the first thread dies between any two stores; the keeper tells on the channel, which wakes too.
+ *           Not in it: doorbells that were muted for storming, which the engine looks at by the clock.
  * Proves    the engine does not sleep while something waits that it could take in: at the end everything is taken in.
  *
  * Runs
@@ -105,7 +106,7 @@ out:
 #endif
 }
 
-/* shm/queue.c:llm_queue_peek(): `there` says whether it would give LLM_OK */
+/* shm/queue.c:llm_queue_look(): `there` says whether it would give LLM_OK */
 inline peek(c)
 {
     there = false;

@@ -26,7 +26,7 @@ static void setup(void)
 
 static void setup_without_noexec_seal(void)
 {
-    setenv("LLMD_DISABLE", "other,noexec_seal", 1);
+    setenv("LLMD_DISABLE", "io_uring,noexec_seal", 1);
     setup();
 }
 

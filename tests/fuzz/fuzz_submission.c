@@ -1,0 +1,245 @@
+/*
+ * fuzz_submission.c - daemon/engine: whatever clients write into their memory, the engine stays sound, answers within
+ * the bounds of `down`, and has nothing left of a client that is gone.
+ * How: the whole engine with the echo and two clients (engine_fixture.h). The input is a list of acts: a good
+ * submission with wrong numbers in it, numbers written anywhere into `up`, cancels, steps, sleeps, detaching and
+ * attaching. At the end everybody is detached and every structure is walked.
+ */
+#include <unistd.h>
+
+#include "daemon/engine/control.h"
+#include "daemon/engine/step.h"
+#include "shm/check.h"
+#include "shm/clock.h"
+#include "shm/queue.h"
+#include "shm/request.h"
+#include "tests/fuzz/engine_fixture.h"
+#include "tests/fuzz/input.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define ACTS_MAX  32
+#define STEPS_MAX 48 /* after the last act */
+
+static struct fixture fixture;
+
+/* ---- What a client does ---------------------------------------------------------------------------- */
+
+static struct llm_submission *entry_at(struct fixture_client *client, uint64_t position)
+{
+    struct llm_submission *entries = (void *)(client->up + fixture.up_map.queue_offset);
+    return &entries[position % fixture.geometry.queue_entries];
+}
+
+static struct llm_up_header *up_of(struct fixture_client *client)
+{
+    return (void *)client->up;
+}
+
+static const struct llm_stream_record *record_of(const struct fixture_client *client, uint32_t slot)
+{
+    const struct llm_stream_record *records =
+        (const void *)(client->down + fixture.down_map.stream_offset);
+    return &records[slot];
+}
+
+/* Ids of the small vocabulary, or any. */
+static void fill_ids(struct input *in, void *to, uint32_t count)
+{
+    uint8_t first = input_byte(in);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = first < 250 ? (first + i) % 256 : (uint32_t)input_odd_number(in);
+        memcpy((char *)to + i * sizeof id, &id, sizeof id);
+    }
+}
+
+/* A body that is in order, then up to three wrong numbers in it. Returns its bytes. */
+static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tokens)
+{
+    uint8_t shape = input_byte(in);
+    static const uint32_t lengths[] = {1, 3, 16, 17, 40, 1100}, longest[] = {8191, 8192, 9120};
+    uint8_t long_one = input_byte(in);
+    struct llm_request_body body = {
+        .prompt_tokens = long_one < 250 ? lengths[shape % 6] : longest[shape % 3],
+        .max_tokens = max_tokens,
+        .top_p = 1.0f,
+        .seed = 7,
+        .flags = shape & 64 ? LLM_REQUEST_LOGPROBS : LLM_REQUEST_HAS_SEED,
+        .stop_id_count = shape & 32 ? 2 : 0,
+        .stop_string_count = shape & 128 ? 2 : 0};
+    body.stop_string_bytes = body.stop_string_count * 4;
+    struct llm_request_map map = llm_request_map(&body);
+    uint8_t edits = input_byte(in);
+    fill_ids(in, to + map.prompt_offset, body.prompt_tokens);
+    fill_ids(in, to + map.stop_id_offset, body.stop_id_count);
+    for (uint32_t i = 0; i < body.stop_string_count; i++)
+        memcpy(to + map.stop_string_offset + i * 4, i ? "\3 \"#" : "\3abc", 4);
+    memcpy(to, &body, sizeof body);
+    for (edits = edits < 128 ? 0 : edits % 4; edits > 0; edits--)
+        input_edit(in, to, input_byte(in) % 4 ? sizeof body : (size_t)map.bytes);
+    return (uint32_t)map.bytes;
+}
+
+/* As libllm would, but for up to two wrong numbers in the entry. */
+static void submit(struct input *in, struct fixture_client *client)
+{
+    uint8_t shape = input_byte(in), edits = input_byte(in);
+    uint32_t slot = shape % fixture.geometry.stream_slots;
+    uint64_t commit = atomic_load(&record_of(client, slot)->commit);
+    uint64_t tail = atomic_load(&up_of(client)->queue_tail);
+    uint32_t body_offset = slot * LLM_PAGE_BYTES;
+    struct llm_submission entry = {.operation =
+                                       shape & 4 ? LLM_OP_GENERATE : shape / 8 % LLM_OP_COUNT,
+                                   .stream_slot = slot,
+                                   .stream_epoch = llm_commit_epoch(commit) + 1,
+                                   .log_offset = slot * 256,
+                                   .log_words = 256,
+                                   .body_offset = body_offset,
+                                   .argument = fixture.engine.next_request_id - 1 - shape % 2};
+    if (entry.operation == LLM_OP_GENERATE)
+        entry.body_bytes =
+            write_body(in, (unsigned char *)client->up + fixture.up_map.arena_offset + body_offset,
+                       1 + shape / 8);
+    for (edits = edits < 160 ? 0 : edits % 3; edits > 0; edits--)
+        input_edit(in, &entry, sizeof entry);
+    struct llm_submission *place = entry_at(client, tail);
+    memcpy((char *)place + sizeof place->stamp, (char *)&entry + sizeof entry.stamp,
+           sizeof entry - sizeof entry.stamp);
+    atomic_store(&place->stamp, tail + 1);
+    atomic_store(&up_of(client)->queue_tail, tail + 1);
+    llm_engine_ring((const void *)client->down, client->to_engine_fd);
+}
+
+static void cancel(struct input *in, struct fixture_client *client)
+{
+    uint32_t slot = input_byte(in) % fixture.geometry.stream_slots;
+    uint32_t epoch = llm_commit_epoch(atomic_load(&record_of(client, slot)->commit));
+    _Atomic uint32_t *words = (void *)(client->up + fixture.up_map.cancel_offset);
+    llm_cancel_post(up_of(client), words, slot, epoch + input_byte(in) % 2);
+    llm_engine_ring((const void *)client->down, client->to_engine_fd);
+}
+
+static void scribble(struct input *in, struct fixture_client *client)
+{
+    uint8_t where = input_byte(in) % 4;
+    if (where == 0)
+        input_edit(in, client->up, sizeof(struct llm_up_header));
+    else if (where == 1)
+        input_edit(in, client->up + fixture.up_map.queue_offset,
+                   fixture.geometry.queue_entries * sizeof(struct llm_submission));
+    else
+        input_edit(in, client->up, fixture.up_map.total_bytes);
+    llm_engine_ring((const void *)client->down, client->to_engine_fd);
+}
+
+/* ---- What must hold -------------------------------------------------------------------------------- */
+
+/* Everything in `down` is something that the protocol knows. */
+static void look_at_answers(const struct fixture_client *client)
+{
+    for (uint32_t slot = 0; slot < fixture.geometry.stream_slots; slot++) {
+        const struct llm_stream_record *record = record_of(client, slot);
+        const char *note =
+            client->down + fixture.down_map.note_offset + (size_t)slot * LLM_NOTE_BYTES;
+        uint64_t commit = atomic_load(&record->commit);
+        CHECK(llm_commit_count(commit) <= fixture.geometry.log_words);
+        CHECK(atomic_load(&record->status) < LLM_STATUS_COUNT);
+        CHECK(atomic_load(&record->finish) <= LLM_FINISH_ANSWERED);
+        CHECK(memchr(note, '\0', LLM_NOTE_BYTES) != NULL);
+    }
+}
+
+static void look_at_engine(void)
+{
+    char text[LLM_NOTE_BYTES];
+    CHECK(control_check(&fixture.engine, text) == LLM_OK);
+}
+
+/* Nobody is there, so nothing of anybody may be. */
+static void look_for_leftovers(void)
+{
+    const struct engine *engine = &fixture.engine;
+    look_at_engine();
+    CHECK(engine->requests_live == 0 && engine->requests_in_line == 0);
+    CHECK(core_counts(engine->core).kv.held == 0);
+    CHECK(engine->connection_end == 0 && engine->parking.hot_count == 0);
+    CHECK(engine->egress.marked_count == 0);
+    for (uint32_t slot = 0; slot < FIXTURE_REQUESTS; slot++)
+        CHECK(engine->requests[slot].place == REQUEST_FREE);
+    CHECK(fixture.detached_count == fixture.next_id);
+    CHECK(!engine->stopping);
+}
+
+/* The lowest free number moves when a descriptor is not given back. */
+static int lowest_free_fd(void)
+{
+    int fd = dup(fixture.keeper);
+    CHECK(fd >= 0);
+    close(fd);
+    return fd;
+}
+
+/* ---- Acts ------------------------------------------------------------------------------------------ */
+
+static void step(uint32_t count)
+{
+    for (; count > 0 && engine_step(&fixture.engine); count--)
+        ;
+    fixture_hear(&fixture);
+}
+
+static void act(struct input *in)
+{
+    uint8_t choice = input_byte(in);
+    uint32_t which = choice / 128;
+    struct fixture_client *client = &fixture.clients[which];
+    if (client->id == 0) {
+        fixture_attach(&fixture, which);
+        return;
+    }
+    switch (choice % 8) {
+    case 0:
+    case 1:
+    case 2:
+        submit(in, client);
+        break;
+    case 3:
+        scribble(in, client);
+        break;
+    case 4:
+        cancel(in, client);
+        break;
+    case 5:
+        parking_sleep(&fixture.engine, 1); /* its time is over: parks everybody and looks */
+        break;
+    case 6:
+        if (choice & 64)
+            fixture_detach(&fixture, which);
+        break;
+    default:
+        step(1 + choice / 8 % 8);
+    }
+    fixture_hear(&fixture);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+    if (fixture.next_id == 0)
+        fixture_open(&fixture);
+    int free_fd = lowest_free_fd();
+    fixture_attach(&fixture, 0);
+    for (int acts = 0; acts < ACTS_MAX && in.left > 0; acts++)
+        act(&in);
+    step(STEPS_MAX);
+    look_at_engine();
+    for (uint32_t i = 0; i < FIXTURE_CLIENTS; i++) {
+        look_at_answers(&fixture.clients[i]);
+        if (fixture.clients[i].id != 0)
+            fixture_detach(&fixture, i);
+    }
+    step(1);
+    look_for_leftovers();
+    CHECK(lowest_free_fd() == free_fd);
+    return 0;
+}
