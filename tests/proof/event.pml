@@ -1,7 +1,7 @@
 /*
  * event.pml - shm/event.c: a hint may be lost, and then its reader is told; a token never is.
  *
- * Model     Two streams get five tokens together, a hint after each, through a ring of three entries that waits for
+ * Model     Two streams get two tokens each, a hint after each, through a ring of three entries that waits for
  *           nobody. Hints are announced (event_tail, event_word) when two are waiting, at the end, and earlier as
  *           chance will have it: a step ends. The reader looks only at the stream that a hint names, and at both
  *           when it is told that it was lapped; it sleeps while event_word stands.
@@ -30,8 +30,8 @@
 #define WORD      6
 #define LOCATIONS 7
 #define MOMENTS   7
-#define WANTED(s) (3 - (s)) /* tokens of a stream */
-#define HINTS     5
+#define WANTED(s) 2 /* tokens of a stream */
+#define HINTS     4
 #include "memory.pml"
 
 #ifdef ENTRY_RELAXED

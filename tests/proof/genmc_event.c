@@ -10,8 +10,8 @@
 
 #include "shm/event.c"
 
-#define ENTRIES 2u
-#define HINTS   3u
+#define ENTRIES 4u /* announced one by one: batch_max(4) is 1 */
+#define HINTS   5u
 
 static struct llm_down_header down;
 static _Atomic uint64_t hints[ENTRIES];

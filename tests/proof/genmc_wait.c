@@ -38,10 +38,12 @@ static bool was_rung, was_woken, was_sent, was_asleep; /* each by one thread, re
 static long note_futex(const _Atomic uint32_t *word, int operation, uint32_t value)
 {
     atomic_thread_fence(memory_order_seq_cst); /* the kernel's */
-    if (operation == FUTEX_WAKE)
+    if (operation == FUTEX_WAKE) {
         was_woken = true;
-    else
-        was_asleep = atomic_load_explicit(word, memory_order_relaxed) == value;
+    } else if (atomic_load_explicit(word, memory_order_relaxed) == value) {
+        was_asleep = true;
+        pthread_exit(NULL); /* never comes back: `sleepers` stays as it is */
+    }
     return 0;
 }
 
