@@ -65,12 +65,21 @@ static void check_limits(const struct config *config, struct config_findings *fi
                             "limits.requests = %llu is less than limits.sequences = %llu: a step "
                             "never has more than %llu",
                             requests, sequences, requests);
-    if (config->limits.connections_per_user > config->limits.connections)
-        config_findings_add(findings, false,
-                            "limits.connections_per_user = %llu is more than limits.connections = "
-                            "%llu: one user can take them all",
-                            (unsigned long long)config->limits.connections_per_user,
-                            (unsigned long long)config->limits.connections);
+    const struct {
+        const char *name;
+        uint64_t per_user, all;
+    } shares[] = {
+        {"connections", config->limits.connections_per_user, config->limits.connections},
+        {"requests", config->limits.requests_per_user, config->limits.requests},
+        {"sequences", config->limits.sequences_per_user, config->limits.sequences},
+    };
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+        if (shares[i].per_user > shares[i].all)
+            config_findings_add(findings, false,
+                                "limits.%s_per_user = %llu is more than limits.%s = %llu: one user "
+                                "can take them all",
+                                shares[i].name, (unsigned long long)shares[i].per_user,
+                                shares[i].name, (unsigned long long)shares[i].all);
 }
 
 static void check_daemon(const struct config *config, struct config_findings *findings)
