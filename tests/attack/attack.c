@@ -84,7 +84,7 @@ static void print_line(FILE *out, const char *name, struct bystander *bystander,
 {
     static const char *const times[] = {"first", "done", "gap", "attach"};
     fprintf(out, "%-44s", name);
-    for (int time = 0; time < BYSTANDER_TIMES; time++) {
+    for (enum bystander_time time = BYSTANDER_FIRST; time < BYSTANDER_TIMES; time++) {
         if (atomic_load(&bystander->shared->samples[BYSTANDER_ATTACKED][time].count) == 0)
             continue;
         double quiet_p50 = bystander_us(bystander, BYSTANDER_QUIET, time, 500);
