@@ -6,7 +6,7 @@
 
 /* Tokens that are found need no computing, but each block of them is hashed and compared: about a hundredth of the
  * work. After so many steps' worth no more requests start, lest one step wait for all of a long queue's. */
-#define FOUND_STEPS 16
+#define FOUND_STEPS 32
 
 void scheduler_init(struct scheduler *scheduler, struct arena *arena, struct request *requests,
                     uint32_t request_slots, struct kv_cache *cache, struct effect_list *effects,

@@ -161,14 +161,14 @@ END_TEST
 /* Found or not, a prompt costs something: a step does not start a whole queue of found ones. */
 START_TEST(found_prompts_start_a_few_at_a_time)
 {
-    f.config.step_tokens = 4; /* 16 steps' worth of found tokens: 64 */
+    f.config.step_tokens = 4; /* 32 steps' worth of found tokens: 128 */
     core_fixture_open(&f);
     core_fixture_must_admit(&f, 0, 1000, 1, 45, 1);
     core_fixture_drain(&f, 20); /* 44 tokens are cached now */
     for (uint32_t slot = 1; slot < 5; slot++)
         core_fixture_must_admit(&f, slot, 1000, 1, 45, 1);
     core_fixture_step(&f);
-    ck_assert_uint_eq(core_fixture_count(&f, CORE_REQUEST_STARTED), 1 + 2); /* 44, then 88 */
+    ck_assert_uint_eq(core_fixture_count(&f, CORE_REQUEST_STARTED), 1 + 3); /* 44, 88, 132 */
     core_fixture_step(&f);
     ck_assert_uint_eq(core_fixture_count(&f, CORE_REQUEST_STARTED), 1 + 4);
     core_fixture_drain(&f, 20);
