@@ -27,6 +27,7 @@
 
 #define UPDATE_NS     (2 * LLM_NS_PER_MS)
 #define WARM_MAX_NS   (LLM_NS_PER_S / 2)
+#define COUNTED_NS    (600 * LLM_NS_PER_S) /* a fixed amount of work that takes longer has failed */
 #define REQUESTS_MAX  1024u
 #define SEQUENCES_MAX 512u
 #define BLOCK_TOKENS  16u
@@ -198,7 +199,7 @@ static enum llm_status watch(const struct run *run, struct readers *readers, str
         let_run(readers, warm_ns);
         take_snapshot(run, readers, a);
     }
-    let_run(readers, run->run_ns);
+    let_run(readers, counted ? COUNTED_NS : run->run_ns);
     take_snapshot(run, readers, b);
     set_figures(run, a, b, out);
     return first_tokens(run, readers, &out[FIRST_P50], &out[FIRST_P99], error);
@@ -378,21 +379,32 @@ static enum llm_status open_target(struct run *run, struct llm_error *error)
     uint32_t requests = setup->clients * setup->streams;
     uint32_t sequences = requests < SEQUENCES_MAX ? requests : SEQUENCES_MAX;
     uint64_t blocks = (setup->tokens + setup->prompt) / BLOCK_TOKENS + 2;
-    char text[8][SETTING_BYTES];
-    const char *settings[9] = {text[0], text[1], text[2], text[3], text[4],
-                               text[5], text[6], text[7], NULL};
-    snprintf(text[0], SETTING_BYTES, "limits.requests=%u", requests);
-    snprintf(text[1], SETTING_BYTES, "limits.sequences=%u", sequences);
-    snprintf(text[2], SETTING_BYTES, "limits.step_tokens=%llu",
-             (unsigned long long)larger(256, sequences));
-    snprintf(text[3], SETTING_BYTES, "limits.stream_slots=%llu",
-             (unsigned long long)larger(64, setup->streams));
-    snprintf(text[4], SETTING_BYTES, "limits.log_words=%llu",
-             (unsigned long long)larger(1024, 2ull * setup->streams * setup->tokens));
-    snprintf(text[5], SETTING_BYTES, "limits.connections_per_user=1024");
-    snprintf(text[6], SETTING_BYTES, "kv.pool_bytes=%lluMiB",
-             (unsigned long long)larger(64, (2 * requests * blocks * BLOCK_BYTES >> 20) + 2));
-    snprintf(text[7], SETTING_BYTES, "models.echo_step_us=%u", run->options->step_us);
+    uint64_t pool_bytes = 2 * requests * blocks * BLOCK_BYTES;
+    const struct {
+        const char *key;
+        uint64_t value;
+    } wanted[] = {
+        {"limits.requests", requests},
+        {"limits.requests_per_user", requests},
+        {"limits.sequences", sequences},
+        {"limits.sequences_per_user", sequences},
+        {"limits.step_tokens", larger(256, sequences)},
+        {"limits.stream_slots", larger(64, setup->streams)},
+        {"limits.log_words", larger(1024, 2ull * setup->streams * setup->tokens)},
+        {"limits.connections_per_user", 1024},
+        {"kv.pool_bytes", larger(64u << 20, pool_bytes)},
+        {"models.echo_step_us", run->options->step_us},
+    };
+    enum {
+        WANTED_COUNT = sizeof wanted / sizeof wanted[0]
+    };
+    char text[WANTED_COUNT][SETTING_BYTES];
+    const char *settings[WANTED_COUNT + 1] = {NULL};
+    for (int i = 0; i < WANTED_COUNT; i++) {
+        snprintf(text[i], SETTING_BYTES, "%s=%llu", wanted[i].key,
+                 (unsigned long long)wanted[i].value);
+        settings[i] = text[i];
+    }
     return target_open(&run->target, run->options->socket, settings, error);
 }
 
@@ -451,7 +463,7 @@ const struct option_row throughput_options[] = {
     COUNT("clients", "N", clients, 1, 1024, "connections"),
     COUNT("streams", "N", streams, 1, 1024, "requests at once on each connection"),
     COUNT("requests", "N", requests, 0, 1000000,
-          "per stream, then the measurement ends; 0: as many as fit the time"),
+          "per stream, however long they take; 0: as many as fit the time"),
     COUNT("tokens", "N", tokens, 1, 8191, "of each answer"),
     COUNT("prompt", "N", prompt, 1, 8191, "tokens of each prompt"),
     COUNT("workers", "N", workers, 1, 1024,
