@@ -41,7 +41,7 @@ static const struct {
     const char *sentence;
 } rows[] = {
     {{"limits.sequences=9", "limits.step_tokens=8"}, {0}, true, "limits.step_tokens = 8 is less"},
-    {{"limits.requests=8"}, {0}, false, "limits.requests = 8 is less than limits.sequences = 64"},
+    {{"limits.requests=8"}, {0}, false, "limits.requests = 8 is less than limits.sequences = 72"},
     {{"limits.connections=8"}, {0}, false, "connections_per_user = 256 is more than"},
     {{"daemon.group=no-such-group-here"}, {0}, true, "there is no such group"},
     {{"daemon.admin_group=no-such-group-here"}, {0}, true, "daemon.admin_group"},

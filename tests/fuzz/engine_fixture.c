@@ -96,7 +96,7 @@ static void open_engine(struct fixture *fixture)
     int ends[2];
     pthread_t keeper;
     config_init(&config);
-    static const char *const settings[] = {"models.default=echo", "limits.requests=8",
+    static const char *const settings[] = {"models.default=echo", "limits.requests=6",
                                            "limits.sequences=4", "limits.step_tokens=32",
                                            "kv.pool_bytes=4MiB"};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
@@ -141,7 +141,7 @@ void fixture_open(struct fixture *fixture)
                                               .event_entries = 8,
                                               .stream_slots = 4,
                                               .log_words = 1024,
-                                              .arena_bytes = 4 * LLM_PAGE_BYTES};
+                                              .arena_bytes = 16 * LLM_PAGE_BYTES};
     CHECK(llm_geometry_valid(&fixture->geometry));
     fixture->up_map = llm_up_map(&fixture->geometry);
     fixture->down_map = llm_down_map(&fixture->geometry);

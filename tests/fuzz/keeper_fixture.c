@@ -118,6 +118,14 @@ static void keep(struct keeper *keeper, const char *name, int fd)
     CHECK(memories_keep(&keeper->memories, name, copy, LLM_PAGE_BYTES, &memory, &error) == LLM_OK);
 }
 
+static void publish(struct keeper *keeper, const char *name)
+{
+    struct llm_error error;
+    struct memory *memory;
+    CHECK(memories_alloc(&keeper->memories, name, LLM_PAGE_BYTES, &memory, &error) == LLM_OK);
+    CHECK(memories_publish(&keeper->memories, name, &error) == LLM_OK);
+}
+
 void keeper_fixture_begin(struct keeper_fixture *fixture)
 {
     int ends[2];
@@ -126,6 +134,7 @@ void keeper_fixture_begin(struct keeper_fixture *fixture)
         make(fixture);
     first_free_fd = free_fd();
     keep(keeper, CHANNEL_NAME_CTL, keeper->ctl_fd);
+    publish(keeper, "vocab");
     engine_init(&keeper->engine);
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     keeper->engine.pid = getpid();

@@ -51,8 +51,8 @@ while read -r verb; do
     entry llm-bench.1 "$verb"
     while read -r option; do
         entry llm-bench.1 "$option"
-    done < <("$bin/llm-bench" "$verb" --help | sed -n 's/^  \(--[a-z-]*\) .*/\1/p')
-done < <("$bin/llm-bench" help | sed -n 's/^  llm-bench \([a-z]*\)  .*/\1/p')
+    done < <("$bin/llm-bench" $verb --help | sed -n 's/^  \(--[a-z-]*\) .*/\1/p')
+done < <("$bin/llm-bench" --help | sed -n 's/^  llm-bench \([a-z]*\) .*/\1/p')
 while read -r option; do
     entry llmd.8 "(-., )?$option"
 done < <("$bin/llmd" --help | sed -n 's/^ *\(-., \)\{0,1\}\(--[a-z-]*\).*/\2/p')

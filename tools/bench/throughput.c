@@ -458,7 +458,7 @@ enum llm_status bench_throughput(const struct bench_options *options, struct llm
     }
 
 const struct option_row throughput_options[] = {
-    {"reader", "KIND,..", OPTION_TEXT, offsetof(struct bench_options, reader), 0, 0,
+    {"reader", "KINDS", OPTION_TEXT, offsetof(struct bench_options, reader), 0, 0,
      "look, spin, futex, eventfd; default: all"},
     COUNT("clients", "N", clients, 1, 1024, "connections"),
     COUNT("streams", "N", streams, 1, 1024, "requests at once on each connection"),

@@ -117,7 +117,7 @@ static FILE *ask_program(const char *program, const char *arguments)
     return popen(command, "r");
 }
 
-/* "  -c, --config=FILE    read this": its long name into `name`, with "=" when a value follows; NULL: no option. */
+/* "  -c, --config=FILE    read this": its long name into `name`, without what follows; NULL: no option. */
 static const char *option_in_help(char *line, char *name, size_t bytes)
 {
     char *at = line + strspn(line, " ");
@@ -163,7 +163,7 @@ static void offer_help(const struct completion *at, const char *program, const c
 }
 
 /* Of `llmd --print-config`: "[table]", "# sentence", "key = value". */
-static void offer_keys(const struct completion *at)
+static void offer_keys(const struct completion *at, const char *behind)
 {
     FILE *config = ask_program("llmd", "--print-config");
     char line[1024], sentence[1024] = "", table[64] = "", key[160];
@@ -175,13 +175,15 @@ static void offer_keys(const struct completion *at)
         else if (line[0] == '#')
             snprintf(sentence, sizeof sentence, "%s", line + 1 + strspn(line + 1, " "));
         else if (word > 0 && line[word]) {
-            snprintf(key, sizeof key, "%.60s.%.*s=", table, (int)(word < 64 ? word : 64), line);
+            snprintf(key, sizeof key, "%.60s.%.*s%s", table, (int)(word < 64 ? word : 64), line,
+                     behind);
             offer(at, key, sentence);
         }
     }
     if (config)
         pclose(config);
-    fputs(":nospace\n", at->out);
+    if (behind[0])
+        fputs(":nospace\n", at->out);
 }
 
 /* ---- llmctl ---------------------------------------------------------------------------------------- */
@@ -195,8 +197,10 @@ static void offer_value(const struct completion *at, const char *name, const cha
         offer_daemons(at, false);
     else if (strcmp(name, "model") == 0)
         offer_models(at);
-    else if (strcmp(name, "set") == 0 || strstr(shape, "KEY"))
-        offer_keys(at);
+    else if (strcmp(name, "set") == 0)
+        offer_keys(at, "=");
+    else if (strstr(shape, "KEY"))
+        offer_keys(at, "");
     else if (strcmp(name, "cancel") == 0)
         offer_requests(at);
     if (strstr(shape, "FILE") || strstr(shape, "PATH"))
