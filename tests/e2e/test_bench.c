@@ -91,16 +91,18 @@ END_TEST
 
 START_TEST(throughput_counts_what_every_kind_of_reader_got)
 {
-    static const char *const readers[] = {"look", "spin", "futex", "eventfd"};
+    static const char *const readers[] = {"late", "look", "spin", "futex", "eventfd"};
     /* a fixed amount of work: 2 clients, 4 streams, 3 requests of 100 tokens */
     json_t *root =
         report("throughput --clients 2 --streams 4 --requests 3 --tokens 100 --prompt 5");
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         json_t *each = row(root, "reader", readers[i]);
         ck_assert_double_eq(number(each, "requests"), 2 * 4 * 3);
         ck_assert_double_gt(number(each, "tokens_per_s"), 0);
         ck_assert_double_gt(number(each, "engine_ns"), 0);
         ck_assert_double_gt(number(each, "tokens_per_step"), 0);
+        ck_assert(i == 0 ? json_is_null(json_object_get(each, "delivery_ns"))
+                         : json_is_number(json_object_get(each, "delivery_ns")));
         ck_assert_double_gt(number(each, "first_p50"), 0);
         ck_assert_double_gt(number(each, "jain"), 0);
         ck_assert_double_le(number(each, "jain"), 1 + 1e-9);
@@ -190,7 +192,7 @@ static const struct {
     {"ipc --rounds 0", 2, "--rounds 0 is out of range 1..1000"},
     {"ipc --cpus 0,4095", 2, "--cpus 0,4095"},
     {"ipc --socket /nowhere/s", 3, "/nowhere/s"},
-    {"throughput --reader eye", 2, "--reader eye is not one of look, spin, futex, eventfd"},
+    {"throughput --reader eye", 2, "--reader eye is not one of late, look, spin, futex, eventfd"},
     {"throughput --clients 40 --streams 40", 2, "40 clients of 40 streams"},
     {"throughput --tokens 8000 --prompt 8000", 2, "do not fit the echo's context"},
     {"ops --op quickly", 2, "nothing matches --op quickly"},

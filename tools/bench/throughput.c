@@ -6,6 +6,8 @@
  *
  *     tokens_per_s     read by all clients, per second
  *     engine_ns        processor time of all of the engine's threads per token; step_ns: of the engine thread alone
+ *     delivery_ns      engine_ns, less that of the reader `late` in the same round: what it costs the engine that tokens are
+ *                      read while they are made (lines taken away, wakes)
  *     client_ns        processor time of all clients per token
  *     tokens_per_step  published by one step of the engine
  *     wakes, parks     system calls that wake clients, and times the engine slept, per million tokens
@@ -40,6 +42,7 @@ enum figure {
     TOKENS_PER_S,
     ENGINE_NS,
     STEP_NS,
+    DELIVERY_NS,
     CLIENT_NS,
     TOKENS_PER_STEP,
     STEPS_PER_S,
@@ -242,6 +245,7 @@ static const struct report_column columns[] = {
     {"tokens_per_s_mad", "+-", "/s", REPORT_REAL},
     {"engine_ns", "engine", "ns", REPORT_REAL},
     {"step_ns", "its step", "ns", REPORT_REAL},
+    {"delivery_ns", "delivery", "ns", REPORT_REAL},
     {"client_ns", "client", "ns", REPORT_REAL},
     {"tokens_per_step", "per step", "", REPORT_REAL},
     {"steps_per_s", NULL, "1/s", REPORT_REAL},
@@ -255,7 +259,7 @@ static const struct report_column columns[] = {
     {"requests", "requests", "", REPORT_REAL},
 };
 
-static const double *rounds_of(const struct run *run, int kind, enum figure figure)
+static double *rounds_of(const struct run *run, int kind, enum figure figure)
 {
     return &run->figures[(kind * FIGURE_COUNT + (int)figure) * (int)run->round_count];
 }
@@ -274,11 +278,23 @@ static double mad_of(const struct run *run, int kind, enum figure figure)
     return samples_mad(values, run->round_count);
 }
 
+/* Round by round; there is none without the reader `late`. */
+static void set_delivery(struct run *run)
+{
+    for (int kind = 0; kind < READER_COUNT; kind++)
+        for (uint32_t round = 0; round < run->round_count; round++) {
+            double more = rounds_of(run, kind, ENGINE_NS)[round] -
+                          rounds_of(run, READER_LATE, ENGINE_NS)[round];
+            bool known = kind != READER_LATE && run->kinds[READER_LATE];
+            rounds_of(run, kind, DELIVERY_NS)[round] = known ? more : (double)NAN;
+        }
+}
+
 static void add_row(const struct run *run, int kind, struct report *report)
 {
     static const enum figure behind_mad[] = {
-        ENGINE_NS, STEP_NS, CLIENT_NS, TOKENS_PER_STEP, STEPS_PER_S, WAKES,   PARKS,
-        SWITCHES,  JAIN,    SLOWEST,   FIRST_P50,       FIRST_P99,   REQUESTS};
+        ENGINE_NS, STEP_NS,  DELIVERY_NS, CLIENT_NS, TOKENS_PER_STEP, STEPS_PER_S, WAKES,
+        PARKS,     SWITCHES, JAIN,        SLOWEST,   FIRST_P50,       FIRST_P99,   REQUESTS};
     report_text(report, reader_names[kind]);
     report_count(report, run->setup.clients);
     report_count(report, run->setup.streams);
@@ -307,7 +323,8 @@ static void write_report(const struct run *run)
     report_note(&report, "Medians over the rounds. engine, its step, client: processor time per "
                          "token of the engine's threads, of");
     report_note(&report, "the engine thread alone, of the clients; /M: per million tokens; "
-                         "slowest: of the fastest client's tokens.");
+                         "slowest: of the fastest client's tokens;");
+    report_note(&report, "delivery: engine, less that of the reader late in the same round.");
     report_write(&report, &run->machine, run->options, stdout);
     report_close(&report);
 }
@@ -328,7 +345,7 @@ static enum llm_status choose_kinds(struct run *run, struct llm_error *error)
                 found = kind;
         if (found < 0)
             return llm_fail(error, LLM_ERR_INVALID,
-                            "--reader %.*s is not one of look, spin, futex, eventfd",
+                            "--reader %.*s is not one of late, look, spin, futex, eventfd",
                             (int)(bytes > 40 ? 40 : bytes), names);
         run->kinds[found] = true;
         names += bytes + (names[bytes] == ',');
@@ -445,8 +462,10 @@ enum llm_status bench_throughput(const struct bench_options *options, struct llm
                 run.figures[(kind * FIGURE_COUNT + figure) * (int)run.round_count + (int)round] =
                     figures[figure];
         }
-    if (status == LLM_OK && !bench_interrupted())
+    if (status == LLM_OK && !bench_interrupted()) {
+        set_delivery(&run);
         write_report(&run);
+    }
     target_close(&run.target);
     free(run.figures);
     return status;
@@ -459,7 +478,7 @@ enum llm_status bench_throughput(const struct bench_options *options, struct llm
 
 const struct option_row throughput_options[] = {
     {"reader", "KINDS", OPTION_TEXT, offsetof(struct bench_options, reader), 0, 0,
-     "look, spin, futex, eventfd; default: all"},
+     "late, look, spin, futex, eventfd; default: all"},
     COUNT("clients", "N", clients, 1, 1024, "connections"),
     COUNT("streams", "N", streams, 1, 1024, "requests at once on each connection"),
     COUNT("requests", "N", requests, 0, 1000000,
