@@ -75,7 +75,7 @@ static void run_streams(const struct test_daemon *daemon, bool spin, bool kill_f
     llm_error error;
     for (uint32_t i = 0; i < STREAMS; i++) {
         for (uint32_t k = 0; k < 40; k++)
-            prompts[i][k] = (i % 3) * 1000 + k; /* pairs share their prompts */
+            prompts[i][k] = (i % 3) * 1000 + k + 1; /* pairs share them; fresh memory is 0 */
         ck_assert_int_eq(llm_submit(connection, prompts[i], 40,
                                     &(llm_sampling){.max_tokens = TOKENS_MAX - i}, &streams[i],
                                     &error),
