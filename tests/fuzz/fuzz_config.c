@@ -124,14 +124,19 @@ static void hand_over(const struct config *config)
 /* Like --set: a key of the table or bytes, '=', bytes. */
 static void set_pair(struct input *in, struct config *config)
 {
+    static const char *const texts[] = {"a\\b", "\"",       "\\",         "a\\\"b#",
+                                        "'",    "\303\251", "/a\"b:/c\\", "/"};
     char pair[96], value[48];
     struct llm_error error = {0};
     const char *key = a_key(in);
-    bool raw = input_byte(in) % 4 == 0;
+    uint8_t form = input_byte(in);
     size_t bytes = input_byte(in) % sizeof value;
     input_copy(in, value, bytes);
     value[bytes] = '\0';
-    snprintf(pair, sizeof pair, "%s%s%s", raw ? "" : key, raw ? "" : "=", value);
+    if (form < 64)
+        snprintf(pair, sizeof pair, "%s", value);
+    else
+        snprintf(pair, sizeof pair, "%s=%s", key, form < 160 ? value : texts[form % 8]);
     CHECK(config_set_pair(config, pair, "--set", &error) == LLM_OK || error.message[0]);
 }
 

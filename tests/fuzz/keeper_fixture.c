@@ -12,18 +12,9 @@
 
 #include "shm/check.h"
 #include "shm/segment.h"
+#include "tests/fuzz/descriptors.h"
 
-#define LOWEST_FD 3
-
-static int first_free_fd; /* before anybody connected */
-
-static int free_fd(void)
-{
-    int fd = fcntl(STDERR_FILENO, F_DUPFD, LOWEST_FD);
-    CHECK(fd >= LOWEST_FD);
-    close(fd);
-    return fd;
-}
+static uint32_t open_before; /* anybody connected */
 
 /* ---- Once ------------------------------------------------------------------------------------------ */
 
@@ -132,7 +123,7 @@ void keeper_fixture_begin(struct keeper_fixture *fixture)
     struct keeper *keeper = &fixture->keeper;
     if (!fixture->made)
         make(fixture);
-    first_free_fd = free_fd();
+    open_before = descriptors_open();
     keep(keeper, CHANNEL_NAME_CTL, keeper->ctl_fd);
     publish(keeper, "vocab");
     engine_init(&keeper->engine);
@@ -159,7 +150,7 @@ void keeper_fixture_end(struct keeper_fixture *fixture)
         close(keeper->engine.channel);
     close(fixture->engine);
     fixture->engine = -1;
-    CHECK(free_fd() == first_free_fd);
+    CHECK(descriptors_open() == open_before);
 }
 
 int keeper_fixture_connect(const struct keeper_fixture *fixture)
