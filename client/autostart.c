@@ -77,7 +77,7 @@ static bool try_search_path(char out_path[PATH_BYTES])
 }
 
 /* Absolute, for the daemon is started in another directory. */
-static enum llm_status find_program(char out_path[PATH_BYTES], struct llm_error *error)
+enum llm_status llm_autostart_find_program(char out_path[PATH_MAX], struct llm_error *error)
 {
     const char *named = secure_getenv("LLMD_BINARY");
     char found[PATH_BYTES];
@@ -87,7 +87,7 @@ static enum llm_status find_program(char out_path[PATH_BYTES], struct llm_error 
         snprintf(found, sizeof found, "%s", named);
     else if (!try_near_us(found) && !try_search_path(found))
         return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "no daemon runs and no program llmd was found to start one: put it on PATH "
+                        "no program llmd was found to start a daemon with: put it on PATH "
                         "or name it in LLMD_BINARY");
     if (!realpath(found, out_path))
         return llm_fail_errno(error, LLM_ERR_NOT_FOUND, errno, "cannot find %.150s", found);
@@ -158,7 +158,7 @@ struct start {
 static void run_daemon(const struct start *start)
 {
     int null_fd = open("/dev/null", O_RDWR);
-    int log_fd = open(start->log_path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    int log_fd = open(start->log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW, 0600);
     dup2(null_fd, 0);
     dup2(log_fd < 0 ? null_fd : log_fd, 1);
     dup2(log_fd < 0 ? null_fd : log_fd, 2);
@@ -278,7 +278,7 @@ static enum llm_status start_daemon(const char *socket_path, uint64_t deadline_n
     snprintf(idle_s, sizeof idle_s, "%d", LLM_AUTOSTART_IDLE_S);
     snprintf(start.log_path, sizeof start.log_path, "%s.log", socket_path);
     pid_t pid = -1;
-    enum llm_status status = find_program(start.program, error);
+    enum llm_status status = llm_autostart_find_program(start.program, error);
     if (status == LLM_OK)
         status = spawn(&start, &pid, error);
     if (status == LLM_OK)

@@ -11,6 +11,7 @@
 #ifndef LLM_CLIENT_AUTOSTART_H
 #define LLM_CLIENT_AUTOSTART_H
 
+#include <limits.h>
 #include <stdint.h>
 
 #include "shm/status.h"
@@ -22,5 +23,9 @@
  *                    LLM_ERR_TIMEOUT, LLM_ERR_SYSTEM, LLM_ERR_PERMISSION */
 enum llm_status llm_autostart(const char *socket_path, uint64_t deadline_ns,
                               struct llm_error *error) LLM_MUST_CHECK;
+
+/* The program that would be started, absolute ("Program" above). LLM_ERR_NOT_FOUND. */
+enum llm_status llm_autostart_find_program(char out_path[PATH_MAX], struct llm_error *error)
+    LLM_MUST_CHECK;
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "client/autostart.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/segment.h"
 #include "shm/wait.h"
 
@@ -213,6 +214,7 @@ enum llm_status llm_connect(llm_connection **out_connection, const llm_connect_o
         free(connection);
         return status;
     }
+    CRASH_POINT(client_mapped);
     llm_fork_guard_open(&connection->guard);
     *out_connection = connection;
     return LLM_OK;
@@ -226,6 +228,7 @@ void llm_disconnect(llm_connection *connection)
     bool inherited = llm_fork_guard_inherited(&connection->guard);
     if (!inherited)
         unmap_all(connection);
+    CRASH_POINT(client_unmapped);
     llm_keeper_link_close(&connection->link, inherited);
     close(connection->to_engine_fd);
     close(connection->to_client_fd);

@@ -81,6 +81,19 @@ enum llm_status llm_daemon_restart_engine(llm_connection *connection, llm_error 
     return ask(connection, LLM_VERB_RESTART_ENGINE, NULL, &reply, NULL, 0, error);
 }
 
+enum llm_status llm_daemon_drain(llm_connection *connection, bool then_stop, llm_error *error)
+{
+    struct llm_keeper_reply reply;
+    return ask(connection, then_stop ? LLM_VERB_DRAIN_STOP : LLM_VERB_DRAIN, NULL, &reply, NULL, 0,
+               error);
+}
+
+enum llm_status llm_daemon_resume(llm_connection *connection, llm_error *error)
+{
+    struct llm_keeper_reply reply;
+    return ask(connection, LLM_VERB_RESUME, NULL, &reply, NULL, 0, error);
+}
+
 enum llm_status llm_memory_map(llm_connection *connection, const char *name,
                                const void **out_address, size_t *out_bytes, llm_error *error)
 {

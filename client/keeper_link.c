@@ -11,6 +11,7 @@
 
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define RETRY_NS (5 * LLM_NS_PER_MS)
 
@@ -70,6 +71,7 @@ enum llm_status llm_keeper_link_open(struct llm_keeper_link *link, const char *p
         close(fd);
         return fail_connect(error, number, path);
     }
+    CRASH_POINT(link_open);
     llm_keeper_link_adopt(link, fd);
     return LLM_OK;
 }
@@ -215,11 +217,13 @@ static enum llm_status exchange(struct llm_keeper_link *link, enum llm_verb verb
         return status;
     /* A keeper that refuses at the door closes at once, but its reason is there to be read. */
     bool sent = send_request(link, verb, name);
+    CRASH_POINT(link_asked);
     if (sent && !wait_readable(link->socket, deadline_ns)) {
         set_gone(link, "the daemon did not answer in time");
         return llm_fail(error, LLM_ERR_TIMEOUT, "the daemon did not answer in time");
     }
     ssize_t bytes = receive_reply(link->socket, reply, fds);
+    CRASH_POINT(link_answered);
     if (!is_reply(reply, bytes)) {
         set_gone(link, bytes > 0 ? "the daemon's answer is not of this protocol"
                                  : "the daemon is gone: it closed its socket");

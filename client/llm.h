@@ -223,6 +223,17 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_daemon_stop(llm_connection *connectio
                                                        llm_error *error);
 LLM_API LLM_MUST_CHECK enum llm_status llm_daemon_restart_engine(llm_connection *connection,
                                                                  llm_error *error);
+/*
+ * Let the daemon end what runs and refuse what is new. Administrators.
+ *
+ *   then_stop  end the daemon when nothing is left; else it stays, until llm_daemon_resume()
+ *   returns    LLM_OK at once: requests may still run (`llmctl status` counts them). While it drains, a new
+ *              request ends with LLM_ERR_BUSY, and so does llm_connect() for who is not an administrator
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_daemon_drain(llm_connection *connection, bool then_stop,
+                                                        llm_error *error);
+LLM_API LLM_MUST_CHECK enum llm_status llm_daemon_resume(llm_connection *connection,
+                                                         llm_error *error);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/request.h"
 #include "shm/wait.h"
 
@@ -139,6 +140,7 @@ enum llm_status llm_connection_submit(struct llm_connection *connection, struct 
     /* After 2^32 answers a slot's epochs begin anew, and its cancel word must not name one of the last lap. */
     atomic_store_explicit(&connection->cancel_words[stream->slot], stream->reader.epoch - 1,
                           memory_order_relaxed);
+    CRASH_POINT(submit_word);
     stream->submitted_ns = llm_now_ns();
     uint64_t position;
     enum llm_status status = llm_queue_push(&connection->queue, &submission, &position);
@@ -177,6 +179,7 @@ static enum llm_status submit(struct llm_connection *connection, const uint32_t 
         return status;
     write_body(connection->arena + stream->body_offset, &body, prompt, sampling->stop_ids,
                &strings);
+    CRASH_POINT(submit_body);
     /* A deadline of 0 is none, and so is one beyond the end of time. */
     uint64_t deadline_ns = sampling->timeout_ns ? llm_deadline_ns(sampling->timeout_ns) : 0;
     if (deadline_ns == UINT64_MAX)

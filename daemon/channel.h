@@ -36,7 +36,10 @@ enum channel_kind {
     CHANNEL_DETACH,   /* the client of connection.id is gone: cancel, unmap, then say DETACHED */
     CHANNEL_SERVE,    /* the manifest is complete */
     CHANNEL_ANSWER, /* to ALLOC, OPEN, DEPOSIT, DROP: ticket, status, text; ALLOC and OPEN with one fd */
-    CHANNEL_STOP, /* finish the step and exit 0 */
+    CHANNEL_STOP,   /* finish the step and exit 0 */
+    CHANNEL_DRAIN,  /* refuse new requests; connection.id is the drain's number */
+    CHANNEL_RESUME, /* take requests again */
+    CHANNEL_BEAT,   /* give a sign of life: the heartbeat in the status file */
     /* engine to keeper */
     CHANNEL_ALLOC = 64, /* a new memory by name and bytes; fails with INVALID if the name exists */
     CHANNEL_OPEN,       /* a file, read-only, beneath the configured model directories; by `path` */
@@ -44,8 +47,9 @@ enum channel_kind {
     CHANNEL_DROP,    /* forget a memory */
     CHANNEL_DETACHED, /* answer to DETACH: nothing of that connection is mapped any more */
     CHANNEL_BAD_CLIENT, /* connection.id broke the protocol: text; the keeper closes it and says DETACH */
-    CHANNEL_READY, /* the engine serves: generation */
-    CHANNEL_FAILED /* the engine cannot start and exits: text; it is not tried again */
+    CHANNEL_READY,  /* the engine serves: generation */
+    CHANNEL_FAILED, /* the engine cannot start and exits: text; it is not tried again */
+    CHANNEL_DRAINED /* no request is left; connection.id is the drain's number */
 };
 
 enum channel_memory_flags {

@@ -1,7 +1,9 @@
 #include "daemon/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,24 +16,6 @@
 #define MIB (KIB * 1024)
 #define GIB (MIB * 1024)
 #define TIB (GIB * 1024)
-
-enum config_type {
-    CONFIG_TEXT,        /* char[most] */
-    CONFIG_COUNT,       /* uint64_t within least..most */
-    CONFIG_POWER,       /* the same, a power of two */
-    CONFIG_SIZE,        /* the same in bytes; text like "4GiB" */
-    CONFIG_BOOLEAN,     /* bool */
-    CONFIG_DIRECTORIES, /* struct config_directories; as text separated by ':' */
-};
-
-struct config_key {
-    const char *name;
-    enum config_type type;
-    size_t offset;
-    uint64_t least, most;
-    const char *initial;
-    const char *sentence;
-};
 
 #define FIELD(table, name) offsetof(struct config, table.name)
 #define TEXT(table, name)  FIELD(table, name), 0, sizeof((struct config *)0)->table.name
@@ -47,6 +31,12 @@ static const struct config_key keys[] = {
      "the group whose members may steer the daemon, as its user and root may; empty: none"},
     {"daemon.idle_exit_s", CONFIG_COUNT, FIELD(daemon, idle_exit_s), 0, 86400 * 365, "0",
      "seconds without a client after which the daemon ends; 0: never"},
+    {"daemon.drain_s", CONFIG_COUNT, FIELD(daemon, drain_s), 0, 86400, "10",
+     "seconds that running requests are given to end after the first SIGTERM; 0: none"},
+    {"daemon.engine_hang_s", CONFIG_COUNT, FIELD(daemon, engine_hang_s), 0, 86400, "30",
+     "seconds without a sign of life after which the engine counts as hung; 0: never"},
+    {"daemon.engine_hang_kill", CONFIG_BOOLEAN, FIELD(daemon, engine_hang_kill), 0, 1, "false",
+     "kill a hung engine, so that the next one goes on where it stood; else only report it"},
     {"daemon.debugging", CONFIG_BOOLEAN, FIELD(daemon, debugging), 0, 1, "false",
      "let debuggers attach to the engine and let it leave core dumps (they hold prompts)"},
     {"limits.connections", CONFIG_COUNT, FIELD(limits, connections), 1, 1024, "1024",
@@ -65,8 +55,12 @@ static const struct config_key keys[] = {
      "prompts that the engine has not looked at yet, on one connection; 4 bytes a token"},
     {"limits.requests", CONFIG_COUNT, FIELD(limits, requests), 1, 1024, "512",
      "requests of all clients that run or wait"},
-    {"limits.sequences", CONFIG_COUNT, FIELD(limits, sequences), 1, 512, "64",
+    {"limits.requests_per_user", CONFIG_COUNT, FIELD(limits, requests_per_user), 1, 1024, "448",
+     "of those, by one user over all connections"},
+    {"limits.sequences", CONFIG_COUNT, FIELD(limits, sequences), 1, 512, "72",
      "requests of all clients that are in one step"},
+    {"limits.sequences_per_user", CONFIG_COUNT, FIELD(limits, sequences_per_user), 1, 512, "64",
+     "of those, by one user; what is above it is there for the others"},
     {"limits.step_tokens", CONFIG_COUNT, FIELD(limits, step_tokens), 1, 16384, "256",
      "tokens that one step computes; a longer prompt takes several steps"},
     {"limits.engine_deaths", CONFIG_COUNT, FIELD(limits, engine_deaths), 1, 1000, "5",
@@ -89,8 +83,13 @@ static const struct config_key keys[] = {
      "how long a step of the model \"echo\" takes at least, for measurements and tests"},
     {"log.level", CONFIG_TEXT, TEXT(log, level), "info",
      "lines to write: \"error\", \"warn\", \"info\" or \"debug\""},
+    {"log.format", CONFIG_TEXT, TEXT(log, format), "logfmt",
+     "how: \"logfmt\" (key=value), \"json\" (one object a line) or \"text\" (for a terminal)"},
+    {"log.lines_per_minute", CONFIG_COUNT, FIELD(log, lines_per_minute), 0, 1000000, "120",
+     "lines that one place in the program writes at most; what is left out is counted; 0: all"},
 };
 #define KEY_COUNT (sizeof keys / sizeof keys[0])
+static_assert(KEY_COUNT <= CONFIG_KEYS_MAX, "one origin for each key");
 
 /* ---- Text to value --------------------------------------------------------------------------------- */
 
@@ -101,6 +100,7 @@ struct allowed_text {
 static const struct allowed_text allowed_texts[] = {
     {"cpu.backend", {"auto", "cpu", "reference"}},
     {"log.level", {"error", "warn", "info", "debug"}},
+    {"log.format", {"logfmt", "json", "text"}},
 };
 
 static bool text_allowed(const struct config_key *key, const char *value)
@@ -218,8 +218,8 @@ static enum llm_status set_directories(struct config_directories *field,
     return LLM_OK;
 }
 
-static enum llm_status set_key(struct config *config, const struct config_key *key,
-                               const char *value, const char *place, struct llm_error *error)
+static enum llm_status set_field(struct config *config, const struct config_key *key,
+                                 const char *value, const char *place, struct llm_error *error)
 {
     void *field = (char *)config + key->offset;
     switch (key->type) {
@@ -237,6 +237,16 @@ static enum llm_status set_key(struct config *config, const struct config_key *k
     return LLM_ERR_INVALID;
 }
 
+static enum llm_status set_key(struct config *config, const struct config_key *key,
+                               const char *value, const char *place, struct llm_error *error)
+{
+    enum llm_status status = set_field(config, key, value, place, error);
+    struct config_origin *origin = &config->origins[key - keys];
+    if (status == LLM_OK)
+        snprintf(origin->text, sizeof origin->text, "%s", place);
+    return status;
+}
+
 static const struct config_key *find_key(const char *name)
 {
     for (size_t i = 0; i < KEY_COUNT; i++)
@@ -245,14 +255,66 @@ static const struct config_key *find_key(const char *name)
     return NULL;
 }
 
+/* ---- The nearest key ------------------------------------------------------------------------------- */
+
+/* Insertions, deletions and exchanges that lead from `a` to `b` (Levenshtein); both shorter than a key may be. */
+static unsigned edit_distance(const char *a, const char *b)
+{
+    unsigned row[TOML_KEY_BYTES];
+    size_t width = strlen(b);
+    for (size_t j = 0; j <= width; j++)
+        row[j] = (unsigned)j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        unsigned diagonal = row[0];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= width; j++) {
+            unsigned exchanged = diagonal + (a[i - 1] != b[j - 1]);
+            unsigned other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = exchanged < other ? exchanged : other;
+        }
+    }
+    return row[width];
+}
+
+/* The same word in another table, one that goes on where `name` ends, or one few letters away; NULL: none. */
+static const char *nearest_key(const char *name)
+{
+    const char *dot = strchr(name, '.');
+    size_t bytes = strlen(name);
+    const char *best = NULL;
+    unsigned best_distance = 2 + (unsigned)bytes / 8;
+    if (bytes >= TOML_KEY_BYTES)
+        return NULL;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        if (dot && strcmp(strchr(keys[i].name, '.'), dot) == 0)
+            return keys[i].name;
+        unsigned distance = edit_distance(name, keys[i].name);
+        if (distance <= best_distance && (!best || distance < best_distance)) {
+            best = keys[i].name;
+            best_distance = distance;
+        } else if (!best && dot && dot[1] && strncmp(keys[i].name, name, bytes) == 0) {
+            best = keys[i].name;
+        }
+    }
+    return best;
+}
+
+static enum llm_status refuse_unknown(const char *name, const char *place, struct llm_error *error)
+{
+    const char *nearest = nearest_key(name);
+    if (nearest)
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "%s: %s is not known; did you mean %s?", place,
+                        name, nearest);
+    return llm_fail(error, LLM_ERR_NOT_FOUND,
+                    "%s: %s is not known (llmd --print-config lists every key)", place, name);
+}
+
 enum llm_status config_set(struct config *config, const char *name, const char *value,
                            const char *place, struct llm_error *error)
 {
     const struct config_key *key = find_key(name);
-    if (!key)
-        return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "%s: unknown key \"%s\" (llmd --print-config lists them all)", place, name);
-    return set_key(config, key, value, place, error);
+    return key ? set_key(config, key, value, place, error) : refuse_unknown(name, place, error);
 }
 
 enum llm_status config_set_pair(struct config *config, const char *pair, const char *place,
@@ -283,6 +345,7 @@ void config_init(struct config *config)
 struct file_reading {
     struct config *config;
     const char *name;
+    struct config_findings *findings; /* NULL: the first wrong line ends the reading */
 };
 
 /* In a file, texts, sizes and directories are strings (sizes may be numbers), the others bare words. */
@@ -345,21 +408,32 @@ static bool value_text(const struct toml_value *value, char *out, size_t bytes)
     return used >= 0 && (size_t)used < bytes;
 }
 
-static enum llm_status visit_key(void *self, const char *name, const struct toml_value *value,
-                                 unsigned line, struct llm_error *error)
+static enum llm_status take_key(const struct file_reading *reading, const char *name,
+                                const struct toml_value *value, unsigned line,
+                                struct llm_error *error)
 {
-    struct file_reading *reading = self;
     char place[CONFIG_TEXT_BYTES];
     snprintf(place, sizeof place, "%s:%u", reading->name, line);
     const struct config_key *key = find_key(name);
     if (key && !type_matches(key, value))
         return llm_fail(error, LLM_ERR_INVALID, "%s: %s must be %s", place, name,
                         type_example(key));
-    static char text[CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES]; /* one thread reads files */
+    static char text[CONFIG_VALUE_BYTES]; /* one thread reads files */
     if (!value_text(value, text, sizeof text))
         return llm_fail(error, LLM_ERR_INVALID, "%s: %s is too long or of a wrong type", place,
                         name);
     return config_set(reading->config, name, text, place, error);
+}
+
+static enum llm_status visit_key(void *self, const char *name, const struct toml_value *value,
+                                 unsigned line, struct llm_error *error)
+{
+    const struct file_reading *reading = self;
+    enum llm_status status = take_key(reading, name, value, line, error);
+    if (status == LLM_OK || !reading->findings)
+        return status;
+    config_findings_add(reading->findings, true, "%s", error->message);
+    return LLM_OK;
 }
 
 static enum llm_status read_whole(int fd, const char *path, char *out, size_t bytes,
@@ -378,7 +452,8 @@ static enum llm_status read_whole(int fd, const char *path, char *out, size_t by
     return LLM_OK;
 }
 
-enum llm_status config_read(struct config *config, const char *path, struct llm_error *error)
+static enum llm_status read_file(struct config *config, const char *path,
+                                 struct config_findings *findings, struct llm_error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
@@ -388,7 +463,7 @@ enum llm_status config_read(struct config *config, const char *path, struct llm_
     char *text = malloc(bytes);
     enum llm_status status = text ? read_whole(fd, path, text, bytes, &used, error)
                                   : llm_fail(error, LLM_ERR_MEMORY, "no memory to read %s", path);
-    struct file_reading reading = {.config = config, .name = path};
+    struct file_reading reading = {.config = config, .name = path, .findings = findings};
     if (status == LLM_OK)
         status = toml_read(text, used, path, visit_key, &reading, error);
     free(text);
@@ -396,11 +471,42 @@ enum llm_status config_read(struct config *config, const char *path, struct llm_
     return status;
 }
 
+enum llm_status config_read(struct config *config, const char *path, struct llm_error *error)
+{
+    return read_file(config, path, NULL, error);
+}
+
+void config_findings_add(struct config_findings *findings, bool fails, const char *format, ...)
+{
+    findings->fail_count += fails;
+    if (findings->count == CONFIG_FINDINGS_MAX)
+        return;
+    struct config_finding *finding = &findings->items[findings->count++];
+    finding->fails = fails;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(finding->sentence, sizeof finding->sentence, format, args);
+    va_end(args);
+}
+
+void config_read_all(struct config *config, const char *path, struct config_findings *findings)
+{
+    struct llm_error error;
+    if (read_file(config, path, findings, &error) != LLM_OK)
+        config_findings_add(findings, true, "%s", error.message);
+}
+
 /* ---- Value to text --------------------------------------------------------------------------------- */
 
 unsigned config_key_count(void)
 {
     return KEY_COUNT;
+}
+
+const struct config_key *config_key(unsigned key)
+{
+    CHECK(key < KEY_COUNT);
+    return &keys[key];
 }
 
 const char *config_key_name(unsigned key)
@@ -437,55 +543,5 @@ void config_key_text(const struct config *config, unsigned key, char *out_text, 
     case CONFIG_DIRECTORIES:
         directories_text(field, out_text, bytes);
         break;
-    }
-}
-
-static void print_quoted(FILE *out, const char *text, size_t bytes)
-{
-    fputc('"', out);
-    for (size_t i = 0; i < bytes; i++) {
-        if (text[i] == '"' || text[i] == '\\')
-            fputc('\\', out);
-        fputc(text[i], out);
-    }
-    fputc('"', out);
-}
-
-static void print_value(const struct config *config, const struct config_key *key, const char *text,
-                        FILE *out)
-{
-    if (key->type == CONFIG_TEXT) {
-        print_quoted(out, text, strlen(text));
-    } else if (key->type == CONFIG_DIRECTORIES) {
-        const struct config_directories *directories =
-            (const void *)((const char *)config + key->offset);
-        fputc('[', out);
-        for (uint32_t i = 0; i < directories->count; i++) {
-            fputs(i ? ", " : "", out);
-            print_quoted(out, directories->paths[i], strlen(directories->paths[i]));
-        }
-        fputc(']', out);
-    } else {
-        fputs(text, out);
-    }
-}
-
-void config_print(const struct config *config, FILE *out)
-{
-    const char *table = "";
-    size_t table_bytes = 0;
-    for (unsigned i = 0; i < KEY_COUNT; i++) {
-        const char *dot = strchr(keys[i].name, '.');
-        if ((size_t)(dot - keys[i].name) != table_bytes ||
-            strncmp(table, keys[i].name, table_bytes) != 0) {
-            table = keys[i].name;
-            table_bytes = (size_t)(dot - keys[i].name);
-            fprintf(out, "%s[%.*s]\n", i ? "\n" : "", (int)table_bytes, table);
-        }
-        static char text[CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES];
-        config_key_text(config, i, text, sizeof text);
-        fprintf(out, "# %s\n%s = ", keys[i].sentence, dot + 1);
-        print_value(config, &keys[i], text, out);
-        fputc('\n', out);
     }
 }

@@ -7,7 +7,8 @@
  * Order    Later wins: defaults, /etc/llmd/llmd.toml, $XDG_CONFIG_HOME/llmd/llmd.toml, --config, --set.
  * Trust    Files belong to the administrator but may be mistyped: an unknown key, a wrong type and a value
  *          out of range are refused with the key's name, the value and the place.
- * See      daemon/config.c (the table), `llmd --print-config`, tests/daemon/test_config.c.
+ * See      daemon/config.c (the table), config_text.h (help, file, man page), config_check.h (what only all
+ *          settings together can get wrong), `llmctl config`, tests/daemon/test_config.c.
  */
 #ifndef LLMD_DAEMON_CONFIG_H
 #define LLMD_DAEMON_CONFIG_H
@@ -22,6 +23,9 @@
 #define CONFIG_TEXT_BYTES      256
 #define CONFIG_DIRECTORIES_MAX 8
 #define CONFIG_PATH_BYTES      1024
+#define CONFIG_KEYS_MAX        60
+#define CONFIG_FINDINGS_MAX    64
+#define CONFIG_VALUE_BYTES     (CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES) /* of any value as text */
 
 struct config_directories {
     uint32_t count;
@@ -35,6 +39,9 @@ struct config {
         char group[CONFIG_TEXT_BYTES];
         char admin_group[CONFIG_TEXT_BYTES];
         uint64_t idle_exit_s;
+        uint64_t drain_s;
+        uint64_t engine_hang_s;
+        bool engine_hang_kill;
         bool debugging;
     } daemon;
     struct { /* [limits] */
@@ -46,7 +53,9 @@ struct config {
         uint64_t log_words;
         uint64_t prompt_bytes;
         uint64_t requests;
+        uint64_t requests_per_user;
         uint64_t sequences;
+        uint64_t sequences_per_user;
         uint64_t step_tokens;
         uint64_t engine_deaths;
         uint64_t engine_deaths_window_s;
@@ -66,7 +75,12 @@ struct config {
     } models;
     struct { /* [log] */
         char level[CONFIG_TEXT_BYTES];
+        char format[CONFIG_TEXT_BYTES];
+        uint64_t lines_per_minute;
     } log;
+    struct config_origin {            /* where the value of key i of the table comes from */
+        char text[CONFIG_TEXT_BYTES]; /* "default", "/etc/llmd/llmd.toml:12", "command line" */
+    } origins[CONFIG_KEYS_MAX];
 };
 
 /* Every setting at its default. */
@@ -88,12 +102,47 @@ enum llm_status config_set_pair(struct config *config, const char *pair, const c
 enum llm_status config_read(struct config *config, const char *path, struct llm_error *error)
     LLM_MUST_CHECK;
 
-/* Rows of the table, for loops over all settings: the key's name, its value as config_set() takes it. */
+/* ---- Everything that is wrong, not only the first thing ------------------------------------------- */
+
+struct config_finding {
+    bool fails; /* the daemon does not start with it; else a warning */
+    char sentence[LLM_ERROR_MESSAGE_BYTES];
+};
+struct config_findings {
+    unsigned count; /* of those below; what does not fit is left out */
+    unsigned fail_count;
+    struct config_finding items[CONFIG_FINDINGS_MAX];
+};
+void config_findings_add(struct config_findings *findings, bool fails, const char *format, ...)
+    LLM_PRINTF(3, 4);
+
+/* config_read(), but a wrong line is added to `findings` and the rest is read all the same. */
+void config_read_all(struct config *config, const char *path, struct config_findings *findings);
+
+/* ---- The table -------------------------------------------------------------------------------------- */
+
+enum config_type {
+    CONFIG_TEXT,        /* char[most] */
+    CONFIG_COUNT,       /* uint64_t within least..most */
+    CONFIG_POWER,       /* the same, a power of two */
+    CONFIG_SIZE,        /* the same in bytes; text like "4GiB" */
+    CONFIG_BOOLEAN,     /* bool */
+    CONFIG_DIRECTORIES, /* struct config_directories; as text separated by ':' */
+};
+
+struct config_key {
+    const char *name; /* "table.key" */
+    enum config_type type;
+    size_t offset; /* in struct config */
+    uint64_t least, most;
+    const char *initial;
+    const char *sentence;
+};
+
+/* Rows of the table, for loops over all settings: the row, its value as config_set() takes it, its origin. */
 unsigned config_key_count(void);
+const struct config_key *config_key(unsigned key);
 const char *config_key_name(unsigned key);
 void config_key_text(const struct config *config, unsigned key, char *out_text, size_t bytes);
-
-/* Write all settings as a file with their sentences (`llmd --print-config`). */
-void config_print(const struct config *config, FILE *out);
 
 #endif

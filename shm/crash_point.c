@@ -14,11 +14,21 @@ static _Atomic long passes_left;
 const char *llm_crash_point_name(enum llm_crash_point point)
 {
     static const char *const names[LLM_CRASH_POINT_COUNT] = {
-#define LLM_CRASH_POINT_NAME(name) [LLM_CRASH_##name] = #name,
+#define LLM_CRASH_POINT_NAME(name, who) [LLM_CRASH_##name] = #name,
         LLM_CRASH_POINT_LIST(LLM_CRASH_POINT_NAME)
 #undef LLM_CRASH_POINT_NAME
     };
     return (unsigned)point < LLM_CRASH_POINT_COUNT ? names[point] : "unknown";
+}
+
+enum llm_crash_who llm_crash_point_who(enum llm_crash_point point)
+{
+    static const enum llm_crash_who whose[LLM_CRASH_POINT_COUNT] = {
+#define LLM_CRASH_POINT_WHO(name, who) [LLM_CRASH_##name] = LLM_CRASH_OF_##who,
+        LLM_CRASH_POINT_LIST(LLM_CRASH_POINT_WHO)
+#undef LLM_CRASH_POINT_WHO
+    };
+    return whose[point];
 }
 
 static int find_point(const char *name, size_t name_bytes)
@@ -31,11 +41,8 @@ static int find_point(const char *name, size_t name_bytes)
     return -1;
 }
 
-static void choose(void)
+static void choose(const char *text)
 {
-    const char *text = getenv("LLMD_CRASH");
-    if (!text)
-        return;
     const char *colon = strchr(text, ':');
     char *end = NULL;
     long pass = colon ? strtol(colon + 1, &end, 10) : 0;
@@ -51,9 +58,26 @@ static void choose(void)
     chosen_point = point;
 }
 
+static void choose_from_environment(void)
+{
+    const char *text = getenv("LLMD_CRASH");
+    if (text)
+        choose(text);
+}
+
+static void choose_nothing(void)
+{
+}
+
+void llm_crash_point_choose(const char *text)
+{
+    pthread_once(&once, choose_nothing);
+    choose(text);
+}
+
 void llm_crash_point(enum llm_crash_point point)
 {
-    pthread_once(&once, choose);
+    pthread_once(&once, choose_from_environment);
     if (chosen_point == (int)point && atomic_fetch_sub(&passes_left, 1) == 1)
         raise(SIGKILL);
 }

@@ -20,14 +20,22 @@ struct llm_event_writer {
     struct llm_down_header *down;
     _Atomic uint64_t *entries;
     uint32_t entry_count;
-    uint64_t tail; /* hints written, since the connection began */
+    uint64_t tail;      /* hints written, since the connection began */
+    uint64_t announced; /* of those, covered by event_tail */
 };
 
 /* Goes on where `down` says the last engine stopped. */
 void llm_event_writer_init(struct llm_event_writer *writer, void *down,
                            const struct llm_geometry *geometry);
-/* Say that `slot` moved at `epoch`, and move event_word. Does not wake anybody: see llm_client_wake(). */
+/* Write down that `slot` moved at `epoch`. Nobody sees it before llm_event_announce(), except that a quarter of
+ * the ring is announced by itself: so a step that moves many streams of one connection touches the line that its
+ * readers watch once, and not once a stream. */
 void llm_event_push(struct llm_event_writer *writer, uint32_t slot, uint32_t epoch);
+/* Let readers see what was pushed, and move event_word. Does not wake anybody: see llm_client_wake(). */
+void llm_event_announce(struct llm_event_writer *writer);
+/* Tell every reader that it missed hints: an engine that takes over cannot know which ones its predecessor pushed
+ * and did not announce, or announced without waking anybody. */
+void llm_event_lapse(struct llm_event_writer *writer);
 
 /* ---- Client side ---------------------------------------------------------------------------------- */
 

@@ -31,7 +31,7 @@
 #include "shm/status.h"
 
 #define LLM_ABI_MAJOR        1u
-#define LLM_ABI_MINOR        0u
+#define LLM_ABI_MINOR        1u
 #define LLM_CACHE_LINE_BYTES 64
 #define LLM_PAGE_BYTES       4096u
 #define LLM_NAME_BYTES       64u  /* names of models, clients and memories, with their final zero */
@@ -78,7 +78,9 @@ enum llm_daemon_state {
     LLM_DAEMON_RUNNING = 1, /* an engine of `engine_generation` is, or will shortly be, serving */
     LLM_DAEMON_RECOVERING = 2, /* the engine died; a new one is being started */
     LLM_DAEMON_STOPPING = 3,
-    LLM_DAEMON_FAILED = 4 /* the engine died too often; the keeper keeps everything and waits */
+    LLM_DAEMON_FAILED = 4,   /* the engine died too often; the keeper keeps everything and waits */
+    LLM_DAEMON_DRAINING = 5, /* new requests are refused, running ones end */
+    LLM_DAEMON_DRAINED = 6   /* ... and nothing is left of them */
 };
 
 struct llm_ctl {
@@ -298,6 +300,9 @@ enum llm_verb {
         2,             /* a public named memory ("vocab", "vocab/<model>"); reply: one descriptor */
     LLM_VERB_STOP = 3, /* administrators: end the daemon */
     LLM_VERB_RESTART_ENGINE = 4, /* administrators: replace the engine; streams go on */
+    LLM_VERB_DRAIN = 5, /* administrators: refuse new requests, let running ones end, and stay */
+    LLM_VERB_DRAIN_STOP = 6, /* administrators: the same, and end the daemon when nothing is left */
+    LLM_VERB_RESUME = 7,     /* administrators: take requests again */
     LLM_VERB_COUNT
 };
 enum llm_attach_fd {

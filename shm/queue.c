@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "shm/crash_point.h"
-#include "shm/fence.h"
+#include "shm/peer_memory.h"
 
 /* ---- Client side ---------------------------------------------------------------------------------- */
 
@@ -85,6 +85,7 @@ void llm_queue_consumer_init(struct llm_queue_consumer *consumer, const void *up
         .head = head,
     };
     atomic_store_explicit(&consumer->down->queue_head, head, memory_order_release);
+    CRASH_POINT(queue_resumed);
 }
 
 /* What an honest producer leaves in the entry of `position` until it publishes it: the stamp of the lap
@@ -94,30 +95,47 @@ static uint64_t stamp_before(uint64_t position, uint32_t entry_count)
     return position < entry_count ? 0 : position - entry_count + 1;
 }
 
-enum llm_status llm_queue_peek(const struct llm_queue_consumer *consumer,
-                               struct llm_submission *out_submission)
+static const struct llm_submission *entry_at_head(const struct llm_queue_consumer *consumer)
+{
+    return &consumer->entries[consumer->head & (consumer->entry_count - 1)];
+}
+
+enum llm_status llm_queue_look(const struct llm_queue_consumer *consumer)
 {
     uint64_t head = consumer->head;
     /* Relaxed: an idle connection costs this one load. A claim seen late is a claim seen on the next pass,
      * or by the engine's re-check after its fence when it goes to sleep (wait.h). */
-    uint64_t tail = atomic_load_explicit(&consumer->up->queue_tail, memory_order_relaxed);
+    uint64_t tail = llm_peer_poll64(&consumer->up->queue_tail);
     if (tail == head)
         return LLM_ERR_TIMEOUT;
     if (tail - head > consumer->entry_count)
         return LLM_ERR_PEER;
-    const struct llm_submission *entry = &consumer->entries[head & (consumer->entry_count - 1)];
     /* Pairs with the release in llm_queue_push(). */
-    uint64_t stamp = atomic_load_explicit(&entry->stamp, memory_order_acquire);
-    if (stamp != head + 1)
-        return stamp == stamp_before(head, consumer->entry_count) ? LLM_ERR_TIMEOUT : LLM_ERR_PEER;
-    memcpy(out_submission, entry, sizeof *entry);
-    llm_copy_barrier(); /* copy, then look: the client can still write to its memory */
+    uint64_t stamp = llm_peer_poll64_acquire(&entry_at_head(consumer)->stamp);
+    if (stamp == head + 1)
+        return LLM_OK;
+    return stamp == stamp_before(head, consumer->entry_count) ? LLM_ERR_TIMEOUT : LLM_ERR_PEER;
+}
+
+enum llm_status llm_queue_peek(const struct llm_queue_consumer *consumer,
+                               struct llm_submission *out_submission)
+{
+    enum llm_status status = llm_queue_look(consumer);
+    if (status != LLM_OK)
+        return status;
+    /* Copy, then look: the client can still write to its memory. The stamp was polled already. */
+    const size_t stamp_bytes = sizeof out_submission->stamp;
+    atomic_init(&out_submission->stamp, consumer->head + 1);
+    llm_peer_copy((char *)out_submission + stamp_bytes,
+                  (const char *)entry_at_head(consumer) + stamp_bytes,
+                  sizeof *out_submission - stamp_bytes);
     return LLM_OK;
 }
 
 void llm_queue_advance(struct llm_queue_consumer *consumer)
 {
     consumer->head++;
+    llm_peer_given_back(consumer->up);
     /* Pairs with the acquires in claim() and llm_queue_taken(): our reads come before the client's next
      * writes to the same entry and body. */
     atomic_store_explicit(&consumer->down->queue_head, consumer->head, memory_order_release);

@@ -12,7 +12,7 @@
  * Owner    The mappings belong to the caller; each side keeps its geometry in a private struct.
  * Threads  Any number of producers, one consumer. A producer that dies between claim and stamp blocks its own
  *          connection only, and its connection dies with it.
- * Trust    The consumer copies an entry once and looks only at the copy. A tail more than `entries` ahead, or a
+ * Trust    The consumer copies an entry once (peer_memory.h) and looks only at the copy. A tail more than `entries` ahead, or a
  *          stamp that no honest producer could have left, is LLM_ERR_PEER and nothing else. The copy's
  *          fields are the caller's to validate.
  * See      docs/PROTOCOL.md ("Submission queue"), tests/shm/test_queue.c.
@@ -60,8 +60,12 @@ struct llm_queue_consumer {
 void llm_queue_consumer_init(struct llm_queue_consumer *consumer, const void *up, void *down,
                              const struct llm_geometry *geometry, uint64_t head);
 
+/* Whether there is a submission, without copying it; as often as one likes.
+ *   returns          LLM_OK (there is), LLM_ERR_TIMEOUT (nothing there), LLM_ERR_PEER (the producer lies) */
+enum llm_status llm_queue_look(const struct llm_queue_consumer *consumer) LLM_MUST_CHECK;
+
 /* Copy the next submission without taking it: what it asks is made durable first, then llm_queue_advance().
- *   returns          LLM_OK, LLM_ERR_TIMEOUT (nothing there), LLM_ERR_PEER (the producer lies: detach it) */
+ *   returns          as llm_queue_look(); LLM_ERR_PEER: detach it */
 enum llm_status llm_queue_peek(const struct llm_queue_consumer *consumer,
                                struct llm_submission *out_submission) LLM_MUST_CHECK;
 

@@ -3,38 +3,53 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static const struct {
     const char *name;
+    const char *unit;
     const char *help;
 } counters[LLM_COUNTER_COUNT] = {
-    [LLM_COUNTER_REQUESTS_ADMITTED] = {"requests_admitted", "requests taken in"},
-    [LLM_COUNTER_REQUESTS_SERVED] = {"requests_served",
+    [LLM_COUNTER_REQUESTS_ADMITTED] = {"requests_admitted", "requests", "requests taken in"},
+    [LLM_COUNTER_REQUESTS_SERVED] = {"requests_served", "requests",
                                      "requests ended by a stop, their length or a full context"},
     [LLM_COUNTER_REQUESTS_CANCELLED] =
-        {"requests_cancelled", "requests cancelled by their client, its death or an administrator"},
-    [LLM_COUNTER_REQUESTS_FAILED] = {"requests_failed", "requests that ended with an error"},
-    [LLM_COUNTER_REQUESTS_REFUSED] = {"requests_refused",
+        {"requests_cancelled", "requests",
+         "requests cancelled by their client, its death or an administrator"},
+    [LLM_COUNTER_REQUESTS_FAILED] = {"requests_failed", "requests",
+                                     "requests that ended with an error"},
+    [LLM_COUNTER_REQUESTS_REFUSED] = {"requests_refused", "requests",
                                       "requests never admitted: invalid, busy or over a limit"},
-    [LLM_COUNTER_TOKENS_IN] = {"tokens_in", "prompt tokens of admitted requests"},
-    [LLM_COUNTER_TOKENS_CACHED] = {"tokens_cached", "prompt tokens reused from the cache"},
-    [LLM_COUNTER_TOKENS_COMPUTED] = {"tokens_computed", "rows that went through the model"},
-    [LLM_COUNTER_TOKENS_OUT] = {"tokens_out", "tokens published to clients"},
-    [LLM_COUNTER_STEPS] = {"steps", "engine steps"},
-    [LLM_COUNTER_PREEMPTIONS] = {"preemptions", "requests put back to make room for others"},
-    [LLM_COUNTER_EVICTIONS] = {"evictions", "cached blocks given up to make room"},
-    [LLM_COUNTER_WAKES] = {"wakes", "system calls made to wake clients"},
-    [LLM_COUNTER_PARKS] = {"parks", "times the engine thread went to sleep"},
-    [LLM_COUNTER_CLIENTS_DETACHED] = {"clients_detached",
+    [LLM_COUNTER_TOKENS_IN] = {"tokens_in", "tokens", "prompt tokens of admitted requests"},
+    [LLM_COUNTER_TOKENS_CACHED] = {"tokens_cached", "tokens",
+                                   "prompt tokens reused from the cache"},
+    [LLM_COUNTER_TOKENS_COMPUTED] = {"tokens_computed", "tokens",
+                                     "rows that went through the model"},
+    [LLM_COUNTER_TOKENS_OUT] = {"tokens_out", "tokens", "tokens published to clients"},
+    [LLM_COUNTER_STEPS] = {"steps", "steps", "engine steps"},
+    [LLM_COUNTER_PREEMPTIONS] = {"preemptions", "times",
+                                 "requests put back to make room for others"},
+    [LLM_COUNTER_EVICTIONS] = {"evictions", "blocks", "cached blocks given up to make room"},
+    [LLM_COUNTER_WAKES] = {"wakes", "calls", "system calls made to wake clients"},
+    [LLM_COUNTER_PARKS] = {"parks", "times", "times the engine thread went to sleep"},
+    [LLM_COUNTER_CLIENTS_DETACHED] = {"clients_detached", "clients",
                                       "clients detached for breaking the protocol"},
+    [LLM_COUNTER_DOORBELLS_MUTED] =
+        {"doorbells_muted", "times",
+         "a client's doorbell was muted, because it rang for nothing too often"},
 };
 
 const char *llm_counter_name(enum llm_counter counter)
 {
     return (unsigned)counter < LLM_COUNTER_COUNT ? counters[counter].name : "unknown";
+}
+
+const char *llm_counter_unit(enum llm_counter counter)
+{
+    return (unsigned)counter < LLM_COUNTER_COUNT ? counters[counter].unit : "";
 }
 
 const char *llm_counter_help(enum llm_counter counter)
@@ -157,6 +172,35 @@ void llm_status_close(const struct llm_status_file *file)
         munmap((void *)(uintptr_t)file, sizeof *file);
 }
 
+/* ---- Left behind ---------------------------------------------------------------------------------- */
+
+#define MAGIC_OF_ANY_VERSION (LLM_STATUS_MAGIC >> 8) /* the lowest byte is the version */
+
+static bool complete_and_unlocked(int fd)
+{
+    uint64_t magic = 0;
+    return pread(fd, &magic, sizeof magic, 0) == (ssize_t)sizeof magic &&
+           magic >> 8 == MAGIC_OF_ANY_VERSION && flock(fd, LOCK_SH | LOCK_NB) == 0;
+}
+
+bool llm_status_abandoned(const char *name, int *out_fd)
+{
+    int fd = shm_open(name, O_RDONLY, 0);
+    if (fd < 0)
+        return false;
+    bool abandoned = complete_and_unlocked(fd);
+    if (abandoned && out_fd)
+        *out_fd = fd;
+    else
+        close(fd);
+    return abandoned;
+}
+
+bool llm_status_named_like(const char *entry)
+{
+    return strncmp(entry, "llmd.", 5) == 0 && entry[5] >= '0' && entry[5] <= '9';
+}
+
 /* ---- The error rings ------------------------------------------------------------------------------ */
 
 static struct llm_status_error *find_or_make_room(struct llm_status_error *ring, const char *text)
@@ -182,6 +226,7 @@ void llm_status_note_error(struct llm_status_error *ring, uint64_t now_ns, const
     if (count == 0) {
         strncpy(entry->text, text, sizeof entry->text - 1);
         entry->text[sizeof entry->text - 1] = '\0';
+        atomic_store_explicit(&entry->first_ns, now_ns, memory_order_relaxed);
     }
     atomic_store_explicit(&entry->last_ns, now_ns, memory_order_relaxed);
     /* Stored last: a reader that finds a count finds the text. */

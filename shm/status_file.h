@@ -16,7 +16,7 @@
 
 #include "shm/layout.h"
 
-#define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c01)
+#define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c02)
 #define LLM_STATUS_CONNECTIONS_MAX 1024u
 #define LLM_STATUS_REQUESTS_MAX    1024u
 #define LLM_STATUS_STEPS           1024u /* power of two */
@@ -39,10 +39,12 @@ enum llm_counter {
     LLM_COUNTER_WAKES,            /* system calls made to wake clients */
     LLM_COUNTER_PARKS,            /* times the engine thread went to sleep */
     LLM_COUNTER_CLIENTS_DETACHED, /* for breaking the protocol */
+    LLM_COUNTER_DOORBELLS_MUTED,  /* rang for nothing too often */
     LLM_COUNTER_COUNT
 };
-/* The counter's name and its sentence; never NULL below LLM_COUNTER_COUNT. */
+/* The counter's name, what it counts in ("tokens") and its sentence; never NULL. */
 const char *llm_counter_name(enum llm_counter counter);
+const char *llm_counter_unit(enum llm_counter counter);
 const char *llm_counter_help(enum llm_counter counter);
 
 /* keeper */
@@ -63,7 +65,7 @@ struct llm_status_keeper {
     _Atomic uint64_t engine_generation;
     _Atomic uint64_t engine_died_ns;       /* CLOCK_MONOTONIC of the last death; 0: none */
     _Atomic uint32_t descriptors_held;     /* by the keeper, all told */
-    _Atomic uint32_t descriptors_baseline; /* of those, not belonging to a connection */
+    _Atomic uint32_t descriptors_baseline; /* needed by itself; the rest are connections' */
     _Atomic uint32_t connections_open;
     uint32_t reserved;
 };
@@ -140,10 +142,11 @@ struct llm_status_step {
     _Atomic uint32_t sequences;
 };
 
-/* keeper and engine have a ring each: distinct sentences with how often and when last */
+/* keeper and engine have a ring each: distinct sentences with how often, when first and when last */
 struct llm_status_error {
-    _Atomic uint64_t count;   /* 0: free */
-    _Atomic uint64_t last_ns; /* CLOCK_REALTIME */
+    _Atomic uint64_t count;    /* 0: free */
+    _Atomic uint64_t first_ns; /* CLOCK_REALTIME, like the next */
+    _Atomic uint64_t last_ns;
     char text[LLM_NOTE_BYTES];
 };
 
@@ -166,6 +169,14 @@ enum llm_status llm_status_create(const char *name, int *out_fd, struct llm_stat
 enum llm_status llm_status_open(const char *name, const struct llm_status_file **out_file,
                                 struct llm_error *error) LLM_MUST_CHECK;
 void llm_status_close(const struct llm_status_file *file);
+
+/* A keeper holds an exclusive flock(2) on its file from before `magic` is stored until it is gone, so a complete
+ * file that can be locked is a dead one's, in whatever pid namespace it lived.
+ *
+ *   out_fd   when true: the file, locked (shared); whoever looks at it closes it. NULL: closed at once */
+bool llm_status_abandoned(const char *name, int *out_fd);
+/* Whether an entry of /dev/shm may be a status file by its name: "llmd." and a uid. */
+bool llm_status_named_like(const char *entry);
 /* Count one more of this sentence in a ring of LLM_STATUS_ERRORS; the oldest makes room for a new one.
  * Single writer. */
 void llm_status_note_error(struct llm_status_error *ring, uint64_t now_ns, const char *text);

@@ -83,6 +83,7 @@ static enum llm_status check_config(const struct core_config *config, struct llm
         {"request_slots", config->request_slots, 1, CORE_SLOTS_MAX},
         {"step_tokens", config->step_tokens, 1, CORE_STEP_TOKENS_MAX},
         {"running_max", config->running_max, 1, config->step_tokens},
+        {"user_running_max", config->user_running_max, 1, config->running_max},
         {"queued_max", config->queued_max, 1, config->request_slots},
         {"user_queued_max", config->user_queued_max, 1, config->queued_max},
     };
@@ -138,6 +139,7 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     scheduler_init(&core->scheduler, arena, core->requests, config->request_slots, &core->cache,
                    &core->effects,
                    &(struct scheduler_limits){.running_max = config->running_max,
+                                              .user_running_max = config->user_running_max,
                                               .step_tokens = config->step_tokens,
                                               .queued_max = config->queued_max,
                                               .user_queued_max = config->user_queued_max});

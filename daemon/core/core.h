@@ -56,6 +56,7 @@ struct core_config {
     uint32_t slab_count;             /* 1.. */
     uint32_t request_slots;          /* 1.. requests known at once, running or waiting */
     uint32_t running_max;            /* 1..step_tokens sequences in one step */
+    uint32_t user_running_max;       /* 1..running_max of those by one user */
     uint32_t step_tokens;            /* rows in one step; enough for every answer to move */
     uint32_t queued_max;             /* 1..request_slots waiting; the next one is BUSY */
     uint32_t user_queued_max;        /* 1..queued_max of those by one user */

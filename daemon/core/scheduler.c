@@ -18,6 +18,7 @@ void scheduler_init(struct scheduler *scheduler, struct arena *arena, struct req
                                     .ring_tail = USER_NONE,
                                     .request_slots = request_slots};
     scheduler->users = arena_take(arena, request_slots, sizeof *scheduler->users);
+    scheduler->shares = arena_take(arena, request_slots, sizeof *scheduler->shares);
     if (!arena->base)
         return;
     for (uint32_t u = 0; u < request_slots; u++)
@@ -137,12 +138,17 @@ static void use_cached(struct scheduler *s, struct request *r, uint32_t tokens)
     s->tokens_cached += tokens;
 }
 
-/* Plan as many of r's tokens as budget and blocks allow. Every block taken gets at least one row. */
-static void grant(struct scheduler *s, struct request *r)
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Plan as many of r's tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
+ * row. */
+static void grant(struct scheduler *s, struct request *r, uint32_t tokens_max)
 {
     use_cached(s, r, request_match(r, s->cache));
-    uint32_t tokens = request_wants(r);
-    tokens = tokens < s->budget_tokens ? tokens : s->budget_tokens;
+    uint32_t tokens = least(least(request_wants(r), tokens_max), s->budget_tokens);
     while (request_room(r) < r->computed + tokens) {
         if (request_grow(r, s->cache))
             continue;
@@ -154,23 +160,124 @@ static void grant(struct scheduler *s, struct request *r)
     s->budget_tokens -= tokens;
 }
 
-/* Grant those that want exactly one token (answers, mostly) or those that want more. Whoever is preempted
- * on the way stands behind the one it made room for, so the walk never loses its place. */
-static void grant_running(struct scheduler *s, bool single)
+/* Those that want exactly one token: answers, mostly. Whoever is preempted on the way stands behind the one it
+ * made room for, so the walk never loses its place; nor does that of grant_shares(). */
+static void grant_singles(struct scheduler *s)
 {
-    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next) {
-        struct request *r = &s->requests[slot];
-        if ((request_wants(r) == 1) == single && r->planned_tokens == 0)
-            grant(s, r);
-    }
+    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next)
+        if (request_wants(&s->requests[slot]) == 1)
+            grant(s, &s->requests[slot], 1);
+}
+
+static bool wants_a_share(const struct request *r)
+{
+    return r->planned_tokens == 0 && request_wants(r) > 1;
+}
+
+static struct user_share *share_of(struct scheduler *s, uint32_t uid)
+{
+    uint32_t i = 0;
+    while (i < s->share_count && s->shares[i].uid != uid)
+        i++;
+    if (i == s->share_count)
+        s->shares[s->share_count++] = (struct user_share){.uid = uid};
+    return &s->shares[i];
+}
+
+static uint32_t seats_of(const struct scheduler *s, uint32_t uid)
+{
+    uint32_t seats = 0;
+    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next)
+        seats += s->requests[slot].uid == uid;
+    return seats;
+}
+
+static bool may_have_a_seat(const struct scheduler *s, uint32_t user)
+{
+    return s->running.count < s->limits.running_max &&
+           (s->limits.user_running_max == s->limits.running_max ||
+            seats_of(s, s->users[user].uid) < s->limits.user_running_max);
+}
+
+/* From `user` on in the ring, the first who may have another seat. */
+static uint32_t next_user(const struct scheduler *s, uint32_t user)
+{
+    while (user != USER_NONE && !may_have_a_seat(s, user))
+        user = s->users[user].next;
+    return user;
 }
 
 /* Preempted requests by age, before the user whose turn it is. */
 static uint32_t next_waiting(const struct scheduler *s)
 {
+    if (s->running.count == s->limits.running_max)
+        return REQUEST_NONE;
     if (s->preempted.count > 0)
         return s->preempted.head;
-    return s->ring_head == USER_NONE ? REQUEST_NONE : s->users[s->ring_head].queue.head;
+    uint32_t user = next_user(s, s->ring_head);
+    return user == USER_NONE ? REQUEST_NONE : s->users[user].queue.head;
+}
+
+static void count_shares(struct scheduler *s)
+{
+    s->share_count = 0;
+    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next)
+        if (wants_a_share(&s->requests[slot]))
+            share_of(s, s->requests[slot].uid);
+    for (uint32_t user = next_user(s, s->ring_head); user != USER_NONE;
+         user = next_user(s, s->users[user].next))
+        share_of(s, s->users[user].uid);
+    s->share_tokens = s->share_count > 0 ? s->budget_tokens / s->share_count : 0;
+}
+
+/* At least one token: the eldest always moves, and who starts has a row. */
+static uint32_t rest_of_share(struct scheduler *s, uint32_t uid)
+{
+    uint32_t granted = share_of(s, uid)->granted_tokens;
+    return granted < s->share_tokens ? s->share_tokens - granted : 1;
+}
+
+/* Prompts, oldest first, but of each user no more than its share. Users who wait have a share too, which is left
+ * over for those who start. */
+static void grant_shares(struct scheduler *s)
+{
+    count_shares(s);
+    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next) {
+        struct request *r = &s->requests[slot];
+        if (!wants_a_share(r))
+            continue;
+        struct user_share *share = share_of(s, r->uid);
+        if (share->granted_tokens > 0 && share->granted_tokens >= s->share_tokens)
+            continue;
+        grant(s, r, rest_of_share(s, r->uid));
+        share->granted_tokens += r->planned_tokens;
+    }
+}
+
+/* Who starts while others wait leaves them theirs. */
+static void grant_first(struct scheduler *s, struct request *r)
+{
+    uint32_t user = next_user(s, s->ring_head);
+    bool alone = user == USER_NONE ||
+                 (s->users[user].uid == r->uid && next_user(s, s->users[user].next) == USER_NONE);
+    grant(s, r, alone ? UINT32_MAX : rest_of_share(s, r->uid));
+    share_of(s, r->uid)->granted_tokens += r->planned_tokens;
+}
+
+/* What is left when everybody had a share and nobody starts any more: oldest first; nobody is preempted for it. */
+static void grant_rest(struct scheduler *s)
+{
+    for (uint32_t slot = s->running.head; slot != REQUEST_NONE && s->budget_tokens > 0;
+         slot = s->requests[slot].next) {
+        struct request *r = &s->requests[slot];
+        uint32_t end = r->computed + r->planned_tokens;
+        uint32_t tokens = least(request_wants(r) - r->planned_tokens, s->budget_tokens);
+        while (request_room(r) < end + tokens && request_grow(r, s->cache))
+            ;
+        tokens = least(tokens, request_room(r) - end);
+        r->planned_tokens += tokens;
+        s->budget_tokens -= tokens;
+    }
 }
 
 /* Can all tokens known by now, and the next, have blocks without preempting anybody? If so r has matched
@@ -186,9 +293,8 @@ static bool fits_now(struct scheduler *s, struct request *r, uint32_t *out_match
     return false;
 }
 
-static void turn_over(struct scheduler *s)
+static void turn_over(struct scheduler *s, uint32_t user)
 {
-    uint32_t user = s->ring_head;
     ring_remove(s, user);
     ring_append(s, user);
 }
@@ -197,12 +303,11 @@ static bool start_next(struct scheduler *s)
 {
     uint32_t slot = next_waiting(s);
     uint32_t matched_tokens;
-    if (slot == REQUEST_NONE || s->running.count == s->limits.running_max ||
-        !fits_now(s, &s->requests[slot], &matched_tokens))
+    if (slot == REQUEST_NONE || !fits_now(s, &s->requests[slot], &matched_tokens))
         return false;
     struct request *r = &s->requests[slot];
     if (r->state == REQUEST_QUEUED) {
-        turn_over(s);
+        turn_over(s, r->user);
         r->order = ++s->starts;
     }
     leave_list(s, slot);
@@ -210,7 +315,7 @@ static bool start_next(struct scheduler *s)
     request_list_insert(&s->running, s->requests, slot);
     effect_request(s->effects, CORE_REQUEST_STARTED, slot, 0);
     use_cached(s, r, matched_tokens);
-    grant(s, r);
+    grant_first(s, r);
     return true;
 }
 
@@ -218,10 +323,12 @@ uint32_t scheduler_plan(struct scheduler *s)
 {
     s->budget_tokens = s->limits.step_tokens;
     s->short_of_blocks = false;
-    grant_running(s, true);
-    grant_running(s, false);
+    grant_singles(s);
+    grant_shares(s);
     while (!s->short_of_blocks && s->budget_tokens > 0 && start_next(s))
         ;
+    if (s->share_count > 1) /* a single user's share was all there was */
+        grant_rest(s);
     return s->limits.step_tokens - s->budget_tokens;
 }
 

@@ -2,9 +2,10 @@
  * scheduler.h - who computes how many tokens in the next step.
  *
  * Idea     One loop, no phases. A step has a budget of tokens. First every running request that wants one
- *          token gets it; then the others, oldest first, get what is left, in chunks; then waiting requests
- *          start while budget, seats and blocks last. Users take turns at starting, so that nobody waits
- *          behind another's queue.
+ *          token gets it; then the others, oldest first, get their users' equal shares of what is left, in
+ *          chunks; then waiting requests start while budget, seats and blocks last; what nobody else wanted
+ *          goes to those who want more. Users take turns at starting, so that nobody waits behind another's
+ *          queue, and one user cannot have every seat, so that nobody waits behind another's answers.
  * Blocks   An elder that finds no block, also after eviction, preempts the youngest; its full blocks stay
  *          cached, so coming back is cheap. The youngest itself just sits the step out. Preempted requests
  *          come back before anybody new starts, and everybody keeps the age of the first start: so the
@@ -20,7 +21,8 @@
 
 struct scheduler_limits {
     uint32_t running_max;
-    uint32_t step_tokens; /* at least running_max */
+    uint32_t user_running_max; /* seats of one user */
+    uint32_t step_tokens;      /* at least running_max */
     uint32_t queued_max;
     uint32_t user_queued_max;
 };
@@ -30,6 +32,12 @@ struct user {
     uint32_t uid;
     struct request_list queue;
     uint32_t prev, next; /* in the ring, or next in the list of free entries */
+};
+
+/* While a plan is made: a user with a prompt to compute, or about to start one. */
+struct user_share {
+    uint32_t uid;
+    uint32_t granted_tokens;
 };
 
 struct scheduler {
@@ -50,6 +58,9 @@ struct scheduler {
     /* while a plan is made */
     uint32_t budget_tokens;
     bool short_of_blocks;
+    struct user_share *shares; /* [request_slots], of which share_count are filled */
+    uint32_t share_count;
+    uint32_t share_tokens; /* what each of them may have */
 };
 
 void scheduler_init(struct scheduler *scheduler, struct arena *arena, struct request *requests,

@@ -12,6 +12,8 @@
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
 #include "shm/check.h"
+#include "shm/crash_point.h"
+#include "shm/peer_memory.h"
 #include "shm/segment.h"
 
 /* ---- Coming ---------------------------------------------------------------------------------------- */
@@ -30,13 +32,17 @@ static enum llm_status map_memories(struct connection *connection, int down_fd,
             llm_segment_map("down", down_fd, connection->down_map.total_bytes, true, &down, error);
     connection->up = up;
     connection->down = down;
+    if (up)
+        llm_peer_map(up, connection->up_map.total_bytes);
     return status;
 }
 
 static void unmap(struct connection *connection)
 {
-    if (connection->up)
+    if (connection->up) {
+        llm_peer_unmap(connection->up);
         llm_segment_unmap(connection->up, connection->up_map.total_bytes);
+    }
     if (connection->down)
         llm_segment_unmap(connection->down, connection->down_map.total_bytes);
     free(connection->stream_request);
@@ -57,6 +63,11 @@ static void start(struct engine *engine, struct connection *connection)
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down,
                           connection->to_client_fd);
+    if (known) {
+        llm_event_lapse(&connection->publisher.events);
+        egress_mark(&engine->egress, connection->peer.slot);
+    }
+    connection->user = users_take(&engine->users, connection->peer.uid);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;
@@ -108,6 +119,7 @@ void connection_detach(struct engine *engine, uint64_t id)
         parking_remove(engine, connection);
         journal_detach(engine, slot);
         report_detached(engine, slot);
+        users_drop(&engine->users, connection->user);
         unmap(connection);
         while (engine->connection_end > 0 &&
                !engine->connections[engine->connection_end - 1].attached)
@@ -116,6 +128,7 @@ void connection_detach(struct engine *engine, uint64_t id)
     struct llm_error error;
     if (link_say(&engine->link, CHANNEL_DETACHED, id, 0, "", &error) != LLM_OK)
         engine->stopping = true; /* no keeper, no engine */
+    CRASH_POINT(conn_told);
 }
 
 void connection_break(struct engine *engine, struct connection *connection, const char *format, ...)
@@ -130,8 +143,8 @@ void connection_break(struct engine *engine, struct connection *connection, cons
     requests_abandon(engine, connection);
     report_error(engine, text);
     report_count(engine, LLM_COUNTER_CLIENTS_DETACHED, 1);
-    log_line(LOG_LEVEL_WARN, "client detached connection=%llu %s",
-             (unsigned long long)connection->peer.id, text);
+    log_event(LOG_LEVEL_WARN, "client detached", log_count("connection", connection->peer.id),
+              log_text("reason", text));
     struct llm_error error;
     if (link_say(&engine->link, CHANNEL_BAD_CLIENT, connection->peer.id, 0, text, &error) != LLM_OK)
         engine->stopping = true;
@@ -144,22 +157,29 @@ static void take_attach(struct engine *engine, struct link_event *event)
     struct llm_error error;
     if (connection_attach(engine, &event->connection, event->fds, &error) == LLM_OK)
         return;
-    log_line(LOG_LEVEL_ERROR, "cannot serve connection %llu: %s",
-             (unsigned long long)event->connection.id, error.message);
+    log_event(LOG_LEVEL_ERROR, "cannot serve a client",
+              log_count("connection", event->connection.id), log_text("reason", error.message));
     (void)!link_say(&engine->link, CHANNEL_BAD_CLIENT, event->connection.id, 0, error.message,
                     &error);
 }
 
-void connections_take_news(struct engine *engine)
+void connections_take_news(struct engine *engine, uint32_t messages_max)
 {
     struct link_event event;
     struct llm_error error;
-    enum llm_status status;
-    while ((status = link_next(&engine->link, false, &event, &error)) == LLM_OK) {
+    enum llm_status status = LLM_ERR_TIMEOUT;
+    for (; messages_max > 0; messages_max--) {
+        status = link_next(&engine->link, false, &event, &error);
+        if (status != LLM_OK)
+            break;
         if (event.kind == CHANNEL_ATTACH)
             take_attach(engine, &event);
         else if (event.kind == CHANNEL_DETACH)
             connection_detach(engine, event.connection.id);
+        else if (event.kind == CHANNEL_DRAIN || event.kind == CHANNEL_RESUME)
+            drain_set(engine, event.kind == CHANNEL_DRAIN ? event.connection.id : 0);
+        else if (event.kind == CHANNEL_BEAT)
+            report_counts(engine);
         else {
             CHECK(event.kind == CHANNEL_STOP);
             engine->stopping = true;

@@ -28,7 +28,7 @@ struct connection {
     struct channel_connection peer;
     int up_fd; /* for pread: bodies larger than a page */
     int to_engine_fd, to_client_fd;
-    const char *up;
+    const char *up; /* read through shm/peer_memory.h only */
     char *down;
     struct llm_up_map up_map;
     struct llm_down_map down_map;
@@ -37,10 +37,15 @@ struct connection {
     struct llm_client_waker waker; /* under the egress lock */
     uint32_t bell_arms_seen;       /* the bell that was last rung, or handed over to be */
     uint64_t seen_bell;
-    bool hot;          /* looked at in every pass (parking.h) */
+    bool hot;                   /* looked at in every pass (parking.h) */
+    bool muted;                 /* its doorbell is not heard: it is looked at now and then */
+    uint32_t rings_for_nothing; /* in a row */
+    uint64_t rung_head;         /* the queue's head at the last ring */
+    uint64_t muted_until_ns;
     uint64_t heard_ns; /* when it last asked something */
     uint64_t
         replayed_position; /* the first after a recovery: perhaps answered already; UINT64_MAX: none */
+    uint32_t user;         /* its row in the ledger (users.h) */
     uint32_t live_streams;
     uint32_t *stream_request; /* [stream_slots] reqtab slot + 1 of the live request; 0: none */
 };
@@ -62,7 +67,8 @@ void connection_detach(struct engine *engine, uint64_t id);
 /* It broke the protocol: log, count and report it. `format` says what it did. */
 void connection_break(struct engine *engine, struct connection *connection, const char *format, ...)
     LLM_PRINTF(3, 4);
-/* Take every message of the keeper's that waits. */
-void connections_take_news(struct engine *engine);
+/* Take the keeper's messages that wait, at most so many: mapping and unmapping costs everybody's step, and those who
+ * come and go in a loop would keep it up for ever. The channel rings until it is empty. */
+void connections_take_news(struct engine *engine, uint32_t messages_max);
 
 #endif

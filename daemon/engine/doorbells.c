@@ -26,12 +26,12 @@ enum llm_status doorbells_open(struct doorbells **out_doorbells, int channel,
 {
     struct llm_error reason;
     if (try_uring(out_doorbells, channel, &reason) == LLM_OK) {
-        log_line(LOG_LEVEL_INFO, "parking=%s", (*out_doorbells)->ops->name);
+        log_event(LOG_LEVEL_INFO, "parking", log_text("by", (*out_doorbells)->ops->name));
         return LLM_OK;
     }
     enum llm_status status = doorbells_epoll_open(out_doorbells, channel, error);
     if (status == LLM_OK)
-        log_line(LOG_LEVEL_INFO, "parking=%s reason=\"%s\"", (*out_doorbells)->ops->name,
-                 reason.message);
+        log_event(LOG_LEVEL_INFO, "parking", log_text("by", (*out_doorbells)->ops->name),
+                  log_text("reason", reason.message));
     return status;
 }

@@ -2,6 +2,7 @@
 
 #include "daemon/engine/connection.h"
 #include "shm/fence.h"
+#include "shm/peer_memory.h"
 
 static void wake(struct egress *egress, uint32_t slot)
 {
@@ -79,9 +80,8 @@ void egress_mark(struct egress *egress, uint32_t connection_slot)
 static bool wants_waking(struct connection *connection)
 {
     const struct llm_up_header *up = connection_up(connection);
-    uint32_t arms = atomic_load_explicit(&up->bell_arms, memory_order_relaxed);
-    bool wants = atomic_load_explicit(&up->sleepers, memory_order_relaxed) != 0 ||
-                 arms != connection->bell_arms_seen;
+    uint32_t arms = llm_peer_poll32(&up->bell_arms);
+    bool wants = llm_peer_poll32(&up->sleepers) != 0 || arms != connection->bell_arms_seen;
     connection->bell_arms_seen = arms;
     return wants;
 }

@@ -9,13 +9,16 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "daemon/engine/machine.h"
+#include "daemon/config_check.h"
+#include "daemon/engine/publish.h"
 #include "daemon/engine/recovery.h"
 #include "daemon/engine/report.h"
 #include "daemon/log.h"
+#include "daemon/machine.h"
 #include "kernels/kernels.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define SLAB_BYTES       (UINT64_C(2) << 20)
 #define POOL_BYTES_MAX   (UINT64_C(4) << 30) /* of the default; a configured pool may be larger */
@@ -38,6 +41,7 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
     engine->kept.link = &engine->link;
     if (status == LLM_OK)
         status = link_read_manifest(&engine->link, keep, &engine->kept, &engine->generation, error);
+    log_set_generation(engine->generation);
     if (status == LLM_OK)
         status = kept_map(&engine->kept, CHANNEL_NAME_CTL, &ctl, error);
     if (status == LLM_OK)
@@ -152,7 +156,9 @@ static enum llm_status open_chain_key(struct engine *engine, struct llm_error *e
     if (atomic_load_explicit(&key->complete, memory_order_acquire) != 1) {
         if (getrandom(key->bytes, sizeof key->bytes, 0) != (ssize_t)sizeof key->bytes)
             return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "no random numbers");
+        CRASH_POINT(key_bytes);
         atomic_store_explicit(&key->complete, 1, memory_order_release);
+        CRASH_POINT(key_complete);
     }
     engine->chain_key = key->bytes;
     return LLM_OK;
@@ -185,13 +191,16 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
 {
     uint32_t requests = engine->tables.request_slots;
     uint32_t sequences = (uint32_t)engine->config.limits.sequences;
+    uint32_t of_user = (uint32_t)engine->config.limits.sequences_per_user;
     uint32_t step_tokens = (uint32_t)engine->config.limits.step_tokens;
+    sequences = sequences < requests ? sequences : requests;
     return (struct core_config){
         .models = models,
         .model_count = engine->executor_count,
         .slab_count = slab_count,
         .request_slots = requests,
-        .running_max = sequences < requests ? sequences : requests,
+        .running_max = sequences,
+        .user_running_max = of_user < sequences ? of_user : sequences,
         .step_tokens = step_tokens,
         .queued_max = requests,
         .user_queued_max = requests,
@@ -267,8 +276,9 @@ static void log_memory(const struct engine *engine)
 {
     const struct executor_facts *facts = &engine->executors[0]->facts;
     const struct kept_memory *pool = kept_find(&engine->kept, POOL_NAME);
-    log_line(LOG_LEVEL_INFO, "model name=%s (%s) backend=\"%s\" context_tokens=%u", facts->name,
-             facts->text, facts->backend_text, facts->context_tokens_max);
+    log_event(LOG_LEVEL_INFO, "model", log_text("name", facts->name), log_text("text", facts->text),
+              log_text("backend", facts->backend_text),
+              log_count("context_tokens", facts->context_tokens_max));
     log_line(LOG_LEVEL_INFO,
              "memory MiB: weights %.1f, workspace %.1f, KV pool %.1f (%u blocks of %u tokens), "
              "requests %.1f, each client %.1f",
@@ -281,20 +291,9 @@ static void log_memory(const struct engine *engine)
                  1048576.0);
 }
 
-static enum llm_status check_limits(const struct config *config, struct llm_error *error)
-{
-    if (config->limits.step_tokens >= config->limits.sequences)
-        return LLM_OK;
-    return llm_fail(error, LLM_ERR_INVALID,
-                    "limits.step_tokens = %llu is less than limits.sequences = %llu: each running "
-                    "request needs a token in each step",
-                    (unsigned long long)config->limits.step_tokens,
-                    (unsigned long long)config->limits.sequences);
-}
-
 static enum llm_status open_parts(struct engine *engine, struct llm_error *error)
 {
-    enum llm_status status = check_limits(&engine->config, error);
+    enum llm_status status = config_limits_fit(&engine->config, error);
     if (status == LLM_OK)
         status = open_models(engine, error);
     if (status == LLM_OK)
@@ -332,8 +331,9 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
         return status;
     report_opened(engine);
     report_on_failed_check(engine);
-    connections_take_news(engine);
+    connections_take_news(engine, UINT32_MAX);
     recovery_resume_requests(engine);
+    publish_announce(engine);
     egress_flush(&engine->egress, true);
     if (engine->generation == 1)
         log_memory(engine);
@@ -343,7 +343,10 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
 
 enum llm_status engine_ready(struct engine *engine, struct llm_error *error)
 {
-    return link_say(&engine->link, CHANNEL_READY, 0, engine->generation, "", error);
+    enum llm_status status =
+        link_say(&engine->link, CHANNEL_READY, 0, engine->generation, "", error);
+    CRASH_POINT(ready_told);
+    return status;
 }
 
 void engine_close(struct engine *engine)

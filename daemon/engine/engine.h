@@ -17,6 +17,7 @@
 #include "daemon/config.h"
 #include "daemon/core/core.h"
 #include "daemon/engine/connection.h"
+#include "daemon/engine/drain.h"
 #include "daemon/engine/egress.h"
 #include "daemon/engine/executor.h"
 #include "daemon/engine/kept.h"
@@ -24,6 +25,7 @@
 #include "daemon/engine/parking.h"
 #include "daemon/engine/request.h"
 #include "daemon/engine/tables.h"
+#include "daemon/engine/users.h"
 #include "shm/status_file.h"
 
 #define ENGINE_MODELS_MAX 2 /* the default one, and echo */
@@ -53,9 +55,14 @@ struct engine {
     uint32_t trial_slot;       /* whose trial it is; REQUEST_NONE: nobody's */
     uint64_t next_request_id;
     uint64_t next_deadline_ns; /* no request's deadline is earlier */
+    struct connection
+        *unannounced; /* streams of it moved; its hints are not announced (publish.c) */
     uint64_t steps;
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;
+    struct drain drain;
+    struct users users;
+    uint32_t intake_turn; /* moves the hot connection that a pass begins with */
     struct parking parking;
     struct egress egress;
 };

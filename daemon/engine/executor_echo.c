@@ -48,8 +48,9 @@ static enum llm_status echo_run(struct executor *executor, const struct core_pla
         const struct core_sequence *sequence = &plan->sequences[i];
         if (sequence->model != model || !sequence->wants_token)
             continue;
-        out_choices[i] = (struct executor_choice){
-            .status = LLM_OK, .token = next_token(engine, sequence), .logprob = 0.0F};
+        out_choices[i].status = LLM_OK;
+        out_choices[i].token = next_token(engine, sequence);
+        out_choices[i].logprob = 0.0F;
     }
     if (echo->step_us > 0)
         sleep_us(echo->step_us);

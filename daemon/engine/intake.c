@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "daemon/engine/control.h"
 #include "daemon/engine/engine.h"
@@ -12,6 +11,7 @@
 #include "daemon/engine/report.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/peer_memory.h"
 #include "shm/request.h"
 
 #define STOP_PART_BYTES_MAX (LLM_STOP_STRINGS_MAX * (1 + LLM_STOP_STRING_BYTES_MAX))
@@ -24,12 +24,12 @@ static enum llm_status copy_part(const struct connection *connection, uint64_t a
 {
     uint64_t offset = connection->up_map.arena_offset + arena_offset;
     if (bytes <= LLM_PAGE_BYTES) {
-        memcpy(out, connection->up + offset, bytes);
+        llm_peer_copy(out, connection->up + offset, bytes);
         return LLM_OK;
     }
     for (size_t done = 0; done < bytes;) {
-        ssize_t taken =
-            pread(connection->up_fd, (char *)out + done, bytes - done, (off_t)(offset + done));
+        ssize_t taken = llm_peer_pread((char *)out + done, connection->up, connection->up_fd,
+                                       offset + done, bytes - done);
         if (taken < 0 && errno == EINTR)
             continue;
         if (taken <= 0)
@@ -167,6 +167,20 @@ static uint32_t find_free_slot(const struct engine *engine)
     return REQUEST_NONE;
 }
 
+static enum llm_status check_room(const struct engine *engine, const struct connection *connection,
+                                  uint32_t slot, struct llm_error *error)
+{
+    if (slot == REQUEST_NONE)
+        return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
+                        engine->tables.request_slots);
+    if (engine->users.rows[connection->user].requests >= engine->config.limits.requests_per_user)
+        return llm_fail(error, LLM_ERR_BUSY,
+                        "user %u has all of its %llu requests (limits.requests_per_user) in use",
+                        connection->peer.uid,
+                        (unsigned long long)engine->config.limits.requests_per_user);
+    return LLM_OK;
+}
+
 static void fill_record(struct engine *engine, const struct connection *connection,
                         const struct llm_submission *submission, uint32_t slot)
 {
@@ -247,6 +261,7 @@ static void admit(struct engine *engine, struct connection *connection,
     connection->stream_request[submission->stream_slot] = slot + 1;
     connection->live_streams++;
     engine->requests_live++;
+    engine->users.rows[request->user].requests++;
     if (submission->deadline_ns != 0 && submission->deadline_ns < engine->next_deadline_ns)
         engine->next_deadline_ns = submission->deadline_ns;
     journal_live(engine, slot);
@@ -260,11 +275,11 @@ static void generate(struct engine *engine, struct connection *connection,
 {
     struct llm_error error;
     uint32_t slot = find_free_slot(engine);
-    enum llm_status status =
-        slot == REQUEST_NONE
-            ? llm_fail(&error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
-                       engine->tables.request_slots)
-            : prepare(engine, connection, submission, slot, &error);
+    enum llm_status status = drain_admits(engine, &error);
+    if (status == LLM_OK)
+        status = check_room(engine, connection, slot, &error);
+    if (status == LLM_OK)
+        status = prepare(engine, connection, submission, slot, &error);
     if (status == LLM_OK) {
         admit(engine, connection, submission, slot);
         return;
@@ -353,6 +368,7 @@ static bool take_one(struct engine *engine, struct connection *connection)
             connection_break(engine, connection, "%s", error.message);
             return false;
         }
+        users_entered(&engine->users, connection->user, submission.body_bytes);
         if (submission.operation == LLM_OP_GENERATE)
             generate(engine, connection, &submission, &writer);
         else
@@ -372,7 +388,7 @@ static void take_cancels(struct engine *engine, struct connection *connection)
         uint32_t slot_after = connection->stream_request[i];
         if (slot_after == 0)
             continue;
-        uint32_t epoch = atomic_load_explicit(&words[i], memory_order_relaxed);
+        uint32_t epoch = llm_peer_poll32(&words[i]);
         if (epoch == engine->tables.requests[slot_after - 1].stream_epoch)
             request_end(engine, slot_after - 1, CORE_FINISH_CANCELLED, LLM_ERR_CANCELLED,
                         "cancelled by its client");
@@ -386,9 +402,12 @@ static bool take_connection(struct engine *engine, struct connection *connection
     /* The bell is heard before the queue is read: a cancel that came with its submission is found by the
      * next pass at the latest, because the word stays and the bell is compared again below. */
     bool any = false;
-    for (int budget = INTAKE_AT_ONCE; budget > 0 && take_one(engine, connection); budget--)
+    for (int budget = INTAKE_AT_ONCE;
+         budget > 0 && users_may_enter(&engine->users, connection->user) &&
+         take_one(engine, connection);
+         budget--)
         any = true;
-    if (!connection->broken &&
+    if (!connection->broken && connection->live_streams > 0 &&
         (llm_cancel_bell_moved(connection_up(connection), &connection->seen_bell) || any)) {
         take_cancels(engine, connection);
         any = true;
@@ -400,8 +419,12 @@ bool intake_pass(struct engine *engine)
 {
     bool any = false;
     uint64_t now_ns = llm_now_ns();
-    for (uint32_t i = 0; i < engine->parking.hot_count; i++) {
-        struct connection *connection = &engine->connections[engine->parking.hot[i]];
+    uint32_t count = engine->parking.hot_count,
+             first = count > 0 ? engine->intake_turn++ % count : 0;
+    users_begin_pass(&engine->users);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t hot = first + i < count ? first + i : first + i - count;
+        struct connection *connection = &engine->connections[engine->parking.hot[hot]];
         if (connection->broken || !take_connection(engine, connection))
             continue;
         connection->heard_ns = now_ns;
@@ -412,11 +435,10 @@ bool intake_pass(struct engine *engine)
 
 bool intake_waits_at(const struct connection *connection)
 {
-    struct llm_submission submission;
     uint64_t bell = connection->seen_bell;
-    return !connection->broken &&
-           (llm_queue_peek(&connection->queue, &submission) != LLM_ERR_TIMEOUT ||
-            llm_cancel_bell_moved(connection_up(connection), &bell));
+    return !connection->broken && (llm_queue_look(&connection->queue) != LLM_ERR_TIMEOUT ||
+                                   (connection->live_streams > 0 &&
+                                    llm_cancel_bell_moved(connection_up(connection), &bell)));
 }
 
 bool intake_waits(const struct engine *engine)

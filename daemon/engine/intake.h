@@ -7,8 +7,9 @@
  *            admitted   the request is in the core, in reqtab and has an open stream
  *            refused    the stream record carries a status and a sentence (a bad value in a sound entry)
  *            broken     the client is reported and detached (an entry no honest library could have made)
- * Fairness At most INTAKE_AT_ONCE entries of a connection in one pass; only hot connections are looked at
- *          (parking.h), the others ring first.
+ * Fairness In one pass at most INTAKE_AT_ONCE entries of a connection, and of a user what users.h allows; passes begin
+ *          with another connection each time. Only hot connections are looked at (parking.h), the others ring
+ *          first. A cancel bell is heard while there is something to cancel.
  * Threads  The engine thread.
  * Trust    This is the door: nothing a client wrote is looked at again after it was copied here.
  * See      shm/layout.h (the fields), journal.h (the order of stores), control.h (the other operations).

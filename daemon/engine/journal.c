@@ -54,10 +54,12 @@ bool journal_attach(struct engine *engine, const struct connection *connection, 
         uint64_t head = atomic_load_explicit(&row->queue_head, memory_order_relaxed);
         head = head_after_admitted(engine, connection->peer.id, head);
         atomic_store_explicit(&row->queue_head, head, memory_order_release);
+        CRASH_POINT(conn_resumed);
         *out_head = head;
         return true;
     }
     change_state(&row->word, LLM_CONN_FREE);
+    CRASH_POINT(conn_reset);
     row->connection_id = connection->peer.id;
     atomic_store_explicit(&row->queue_head, 0, memory_order_relaxed);
     CRASH_POINT(conn_fields);
@@ -102,8 +104,9 @@ void journal_published(struct engine *engine, uint32_t slot, uint32_t count)
     CRASH_POINT(req_token);
     /* Pairs with the acquire in recovery.c: the ids below `count` are in the row. */
     atomic_store_explicit(&record->published, count, memory_order_release);
-    record->deaths = 0;
     CRASH_POINT(req_published);
+    record->deaths = 0;
+    CRASH_POINT(req_proved);
 }
 
 void journal_answered(struct engine *engine, uint32_t slot, enum llm_status status,

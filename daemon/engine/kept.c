@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "shm/check.h"
+#include "shm/crash_point.h"
 #include "shm/feature.h"
 
 void kept_add(struct kept *kept, const char *name, int fd, uint64_t bytes, uint32_t flags)
@@ -54,6 +55,7 @@ enum llm_status kept_drop(struct kept *kept, const char *name, struct llm_error 
     struct channel_message question = {.kind = CHANNEL_DROP};
     snprintf(question.name, sizeof question.name, "%s", name);
     enum llm_status status = link_ask(kept->link, &question, NULL, error);
+    CRASH_POINT(memory_dropped);
     const struct kept_memory *memory = kept_find(kept, name);
     if (status != LLM_OK || !memory)
         return status;
@@ -72,6 +74,7 @@ static enum llm_status make(struct kept *kept, const char *name, uint64_t bytes,
     enum llm_status status = link_ask(kept->link, &question, &fd, error);
     if (status == LLM_OK)
         kept_add(kept, name, fd, bytes, 0);
+    CRASH_POINT(memory_made);
     return status;
 }
 
@@ -108,6 +111,7 @@ static enum llm_status fill(struct kept *kept, const char *name, const void *con
         return status;
     memcpy(address, content, bytes);
     munmap(address, bytes); /* sealing against writing needs that */
+    CRASH_POINT(memory_filled);
     return LLM_OK;
 }
 
@@ -122,6 +126,7 @@ enum llm_status kept_publish(struct kept *kept, const char *name, const void *co
     struct channel_message question = {.kind = CHANNEL_DEPOSIT, .flags = CHANNEL_MEMORY_PUBLIC};
     snprintf(question.name, sizeof question.name, "%s", name);
     status = link_ask(kept->link, &question, NULL, error);
+    CRASH_POINT(memory_public);
     if (status == LLM_OK)
         kept->items[kept->count - 1].flags |= CHANNEL_MEMORY_PUBLIC; /* the newest */
     return status;

@@ -25,8 +25,10 @@ static enum llm_status read_arguments(struct config *config, int argc, char **ar
 static void protect(const struct config *config)
 {
     enum log_level level = LOG_LEVEL_INFO;
+    enum log_format format = LOG_FORMAT_LOGFMT;
     (void)log_level_parse(config->log.level, &level);
-    log_set(level, "engine");
+    (void)log_format_parse(config->log.format, &format);
+    log_open(level, format, config->log.lines_per_minute, "llmd-engine");
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_NAME, "llmd-engine");
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

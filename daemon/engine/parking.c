@@ -6,7 +6,10 @@
 #include "shm/clock.h"
 #include "shm/fence.h"
 
-#define HOT_NS (5 * LLM_NS_PER_MS) /* longer than a client takes between two questions */
+#define HOT_NS        (5 * LLM_NS_PER_MS) /* longer than a client takes between two questions */
+#define MUTED_NS      LLM_NS_PER_S
+#define MUTED_LOOK_NS LLM_NS_PER_MS
+#define NEWS_AT_ONCE  16
 
 enum llm_status parking_open(struct parking *parking, int channel, struct llm_error *error)
 {
@@ -37,6 +40,73 @@ static void forget(struct parking *parking, uint32_t index, struct connection *c
     parking->hot[index] = parking->hot[--parking->hot_count];
 }
 
+/* ---- Storms ---------------------------------------------------------------------------------------- */
+
+static void take_from_muted(struct parking *parking, struct connection *connection)
+{
+    uint32_t i = 0;
+    while (parking->muted[i] != connection->peer.slot)
+        i++;
+    parking->muted[i] = parking->muted[--parking->muted_count];
+    connection->muted = false;
+}
+
+static void mute(struct engine *engine, struct connection *connection)
+{
+    struct parking *parking = &engine->parking;
+    parking->doorbells->ops->remove(parking->doorbells, connection->peer.slot,
+                                    connection->to_engine_fd);
+    connection->muted = true;
+    connection->muted_until_ns = llm_deadline_ns(MUTED_NS);
+    connection->rings_for_nothing = 0;
+    parking->muted[parking->muted_count++] = connection->peer.slot;
+    report_count(engine, LLM_COUNTER_DOORBELLS_MUTED, 1);
+}
+
+/* A counter that is not 0 rings at once, so nothing that was submitted meanwhile is missed. */
+static void unmute(struct engine *engine, struct connection *connection)
+{
+    struct doorbells *doorbells = engine->parking.doorbells;
+    struct llm_error error;
+    if (doorbells->ops->add(doorbells, connection->peer.slot, connection->to_engine_fd, &error) !=
+        LLM_OK) {
+        connection->muted_until_ns = llm_deadline_ns(MUTED_NS); /* no memory: try again */
+        return;
+    }
+    take_from_muted(&engine->parking, connection);
+}
+
+static void look_at_muted(struct engine *engine)
+{
+    struct parking *parking = &engine->parking;
+    if (parking->muted_count == 0)
+        return;
+    uint64_t now_ns = llm_now_ns();
+    if (now_ns < parking->muted_look_ns)
+        return;
+    parking->muted_look_ns = now_ns + MUTED_LOOK_NS;
+    for (uint32_t i = parking->muted_count; i-- > 0;) {
+        struct connection *connection = &engine->connections[parking->muted[i]];
+        if (intake_waits_at(connection))
+            heat(engine, connection);
+        if (now_ns >= connection->muted_until_ns)
+            unmute(engine, connection);
+    }
+}
+
+/* A ring brings something if the queue moved since the last one, or will. */
+static void heed(struct engine *engine, struct connection *connection)
+{
+    if (connection->rung_head == connection->queue.head && !intake_waits_at(connection))
+        connection->rings_for_nothing++;
+    else
+        connection->rings_for_nothing = 0;
+    connection->rung_head = connection->queue.head;
+    heat(engine, connection);
+    if (connection->rings_for_nothing >= PARKING_RINGS_MAX)
+        mute(engine, connection);
+}
+
 enum llm_status parking_add(struct engine *engine, struct connection *connection,
                             struct llm_error *error)
 {
@@ -51,8 +121,11 @@ enum llm_status parking_add(struct engine *engine, struct connection *connection
 void parking_remove(struct engine *engine, struct connection *connection)
 {
     struct parking *parking = &engine->parking;
-    parking->doorbells->ops->remove(parking->doorbells, connection->peer.slot,
-                                    connection->to_engine_fd);
+    if (connection->muted)
+        take_from_muted(parking, connection);
+    else
+        parking->doorbells->ops->remove(parking->doorbells, connection->peer.slot,
+                                        connection->to_engine_fd);
     for (uint32_t i = 0; i < parking->hot_count; i++)
         if (parking->hot[i] == connection->peer.slot) {
             forget(parking, i, connection);
@@ -108,11 +181,12 @@ static void wait_rings(struct engine *engine, uint64_t deadline_ns)
     for (uint32_t i = 0; i < count; i++) {
         if (slots[i] == DOORBELL_CHANNEL)
             news = true;
-        else if (engine->connections[slots[i]].attached)
-            heat(engine, &engine->connections[slots[i]]);
+        else if (engine->connections[slots[i]].attached && !engine->connections[slots[i]].muted)
+            heed(engine, &engine->connections[slots[i]]);
     }
+    look_at_muted(engine);
     if (news)
-        connections_take_news(engine);
+        connections_take_news(engine, NEWS_AT_ONCE);
 }
 
 void parking_poll(struct engine *engine)
@@ -126,5 +200,7 @@ void parking_sleep(struct engine *engine, uint64_t deadline_ns)
     if (engine->parking.hot_count > 0)
         return; /* somebody submitted meanwhile */
     report_count(engine, LLM_COUNTER_PARKS, 1);
+    if (engine->parking.muted_count > 0 && engine->parking.muted_look_ns < deadline_ns)
+        deadline_ns = engine->parking.muted_look_ns;
     wait_rings(engine, deadline_ns);
 }

@@ -7,6 +7,8 @@
  *          nothing. To park is always the same protocol: set the flag, fence, look once more, and only then
  *          stop looking; a client that submits after our look sees the flag and rings. Sleeping is parking
  *          all hot ones and waiting at the doorbells.
+ * Storms   A client may ring as often as it likes. Whose ring brings nothing PARKING_RINGS_MAX times in a row is muted: for a
+ *          second its doorbell is not heard, and its queue is looked at every millisecond instead.
  * Owner    The engine thread.
  * See      doorbells.h (io_uring or epoll), shm/wait.h (the protocol and its fences), intake.h.
  */
@@ -18,6 +20,9 @@
 #include "daemon/engine/doorbells.h"
 #include "shm/status.h"
 
+#define PARKING_RINGS_MAX \
+    1000 /* an honest client rings for nothing when two of its threads race, seldom twice */
+
 struct connection;
 struct engine;
 
@@ -25,6 +30,10 @@ struct parking {
     struct doorbells *doorbells;
     uint32_t hot_count;
     uint32_t hot[DOORBELLS_MAX]; /* [hot_count] connection slots, in no order */
+    uint32_t muted_count;
+    uint32_t muted
+        [DOORBELLS_MAX]; /* [muted_count] the same; they are hot, parked or neither rung nor heard */
+    uint64_t muted_look_ns; /* when to look at them next */
 };
 
 /* `channel` wakes as well, level-triggered. */

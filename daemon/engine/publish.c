@@ -6,6 +6,26 @@
 #include "shm/check.h"
 #include "shm/clock.h"
 
+/* ---- Hints ----------------------------------------------------------------------------------------- */
+
+void publish_announce(struct engine *engine)
+{
+    struct connection *connection = engine->unannounced;
+    if (!connection)
+        return;
+    engine->unannounced = NULL;
+    llm_event_announce(&connection->publisher.events);
+    egress_mark(&engine->egress, connection->peer.slot);
+}
+
+void publish_moved(struct engine *engine, struct connection *connection)
+{
+    if (engine->unannounced == connection)
+        return;
+    publish_announce(engine);
+    engine->unannounced = connection;
+}
+
 /* ---- Streams --------------------------------------------------------------------------------------- */
 
 static struct llm_stream_facts facts_of(const struct engine *engine,
@@ -33,7 +53,8 @@ void publish_opened(struct engine *engine, uint32_t slot)
     const uint32_t *ids = tables_ids(&engine->tables, slot) + record->body.prompt_tokens;
     const float *logprobs = tables_logprobs(&engine->tables, slot) + record->body.prompt_tokens;
     llm_stream_writer_open(&request->writer, &facts, ids, logprobs, count);
-    egress_mark(&engine->egress, request->connection->peer.slot);
+    publish_moved(engine, request->connection);
+    publish_announce(engine);
 }
 
 void publish_answer(struct engine *engine, struct connection *connection,
@@ -44,7 +65,8 @@ void publish_answer(struct engine *engine, struct connection *connection,
                                      .engine_generation = (uint32_t)engine->generation};
     llm_stream_writer_open(writer, &facts, NULL, NULL, 0);
     llm_stream_writer_finish(writer, status, finish, note);
-    egress_mark(&engine->egress, connection->peer.slot);
+    publish_moved(engine, connection);
+    publish_announce(engine);
 }
 
 /* ---- Requests -------------------------------------------------------------------------------------- */
@@ -73,7 +95,7 @@ static void publish_token(struct engine *engine, uint32_t slot, uint32_t token, 
     if (!request->connection)
         return;
     llm_stream_writer_append(&request->writer, &token, &request->logprob, 1, now_ns);
-    egress_mark(&engine->egress, request->connection->peer.slot);
+    publish_moved(engine, request->connection);
 }
 
 static enum llm_status status_of(const struct request *request, enum core_finish finish)
@@ -97,6 +119,7 @@ static void release_slot(struct engine *engine, uint32_t slot)
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
+    engine->users.rows[request->user].requests--;
     request->place = REQUEST_FREE;
     request->connection = NULL;
 }
@@ -109,7 +132,7 @@ void publish_finished(struct engine *engine, uint32_t slot, enum core_finish fin
     if (request->connection) {
         llm_stream_writer_finish(&request->writer, status, (enum llm_finish)finish,
                                  request->end_note);
-        egress_mark(&engine->egress, request->connection->peer.slot);
+        publish_moved(engine, request->connection);
     }
     report_finished(engine, slot, finish);
     release_slot(engine, slot);
@@ -166,4 +189,5 @@ void publish_effects(struct engine *engine)
     uint64_t now_ns = count > 0 ? llm_now_ns() : 0;
     for (uint32_t i = 0; i < count; i++)
         publish_effect(engine, &effects[i], now_ns);
+    publish_announce(engine);
 }

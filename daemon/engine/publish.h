@@ -17,7 +17,12 @@
 struct connection;
 struct engine;
 
-/* Mirror what the last call into the core changed. */
+/* Streams of `connection` moved. Its hints are announced, and it is marked for waking, before those of another
+ * connection move and by publish_announce(): once for a step that moves many of its streams. */
+void publish_moved(struct engine *engine, struct connection *connection);
+void publish_announce(struct engine *engine);
+
+/* Mirror what the last call into the core changed, and announce it. */
 void publish_effects(struct engine *engine);
 /* End a request that the core has let go of, or never had. */
 void publish_finished(struct engine *engine, uint32_t slot, enum core_finish finish);

@@ -96,7 +96,8 @@ enum llm_status recovery_adopt_blocks(struct engine *engine, struct llm_error *e
     }
     free(candidates);
     if (count > 0)
-        log_line(LOG_LEVEL_INFO, "recovery blocks_adopted=%u of=%u", adopted, count);
+        log_event(LOG_LEVEL_INFO, "recovered blocks", log_count("adopted", adopted),
+                  log_count("of", count));
     return LLM_OK;
 }
 
@@ -131,6 +132,7 @@ static void occupy(struct engine *engine, uint32_t slot)
     struct request *request = &engine->requests[slot];
     request->place = REQUEST_IN_LINE;
     engine->requests_live++;
+    engine->users.rows[request->user].requests++;
     engine->requests_in_line++;
     request->connection->stream_request[engine->tables.requests[slot].stream_slot] = slot + 1;
     request->connection->live_streams++;
@@ -194,6 +196,7 @@ static void tell_again(struct engine *engine, uint32_t slot)
         record->note[LLM_NOTE_BYTES - 1] = '\0';
         llm_stream_writer_finish(&request->writer, (enum llm_status)record->status,
                                  (enum llm_finish)record->finish, record->note);
+        publish_moved(engine, request->connection);
     }
     journal_free(engine, slot);
 }
@@ -251,8 +254,8 @@ void recovery_resume_requests(struct engine *engine)
             resume(engine, slot);
     }
     if (engine->requests_live > 0)
-        log_line(LOG_LEVEL_INFO, "recovery requests_live=%u in_line=%u", engine->requests_live,
-                 engine->requests_in_line);
+        log_event(LOG_LEVEL_INFO, "recovered requests", log_count("live", engine->requests_live),
+                  log_count("in_line", engine->requests_in_line));
 }
 
 /* ---- Trials ---------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "daemon/engine/engine.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define store(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
 #define load(field)         atomic_load_explicit(&(field), memory_order_relaxed)
@@ -46,7 +47,9 @@ void report_ready(struct engine *engine, uint64_t recovery_ns)
     /* Pairs with acquire loads of readers: texts above are whole. */
     atomic_store_explicit(&engine->status->engine.ready_generation, engine->generation,
                           memory_order_release);
+    CRASH_POINT(ready_status);
     atomic_store_explicit(&engine->ctl->ready_generation, engine->generation, memory_order_release);
+    CRASH_POINT(ready_ctl);
 }
 
 /* ---- The last words -------------------------------------------------------------------------------- */

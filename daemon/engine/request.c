@@ -33,8 +33,10 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
 {
     struct request *request = &engine->requests[slot];
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
-    *request =
-        (struct request){.connection = connection, .model = model, .sampling = sampling_of(record)};
+    *request = (struct request){.connection = connection,
+                                .user = connection->user,
+                                .model = model,
+                                .sampling = sampling_of(record)};
     stop_strings_init(&request->stops, record);
 }
 

@@ -33,6 +33,7 @@ struct request {
     enum request_place place;
     struct connection *connection; /* NULL: its client is gone */
     struct llm_stream_writer writer;
+    uint32_t user; /* its row in the ledger (users.h), also when the client is gone */
     uint32_t model;
     struct sampling sampling; /* stop_ids points into the record */
     struct stop_strings stops;

@@ -65,7 +65,7 @@ static bool plan_has_model(const struct core_plan *plan, uint32_t model)
 static void compute(struct engine *engine, const struct core_plan *plan)
 {
     for (uint32_t i = 0; i < plan->sequence_count; i++)
-        engine->choices[i] = (struct executor_choice){.status = LLM_OK};
+        engine->choices[i].status = LLM_OK;
     for (uint32_t model = 0; model < engine->executor_count; model++) {
         struct llm_error error;
         struct executor *executor = engine->executors[model];
@@ -128,7 +128,9 @@ bool engine_step(struct engine *engine)
     } else if (any) {
         report_counts(engine);
     }
+    publish_announce(engine);
     egress_flush(&engine->egress, engine->requests_live == 0);
+    drain_settle(engine);
     parking_cool(engine, started_ns);
     return any || planned;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/log.h"
+#include "shm/crash_point.h"
 #include "shm/status_file.h"
 
 struct table_shape {
@@ -28,7 +29,9 @@ static void write_header(struct llm_table_header *header, const struct table_sha
     header->record_bytes = shape->record_bytes;
     header->record_count = shape->record_count;
     header->layout_check = shape->layout_check;
+    CRASH_POINT(table_fields);
     atomic_store_explicit(&header->complete, LLM_TABLE_MAGIC, memory_order_release);
+    CRASH_POINT(table_complete);
 }
 
 static enum llm_status take(struct kept *kept, const struct table_shape *shape, void **out_records,

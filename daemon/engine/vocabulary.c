@@ -59,8 +59,8 @@ static enum llm_status build(const struct model_files *files, const struct model
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
         if (status == LLM_ERR_UNSUPPORTED) {
-            log_line(LOG_LEVEL_WARN, "model name=%s is served by token ids only: %s", name,
-                     error->message);
+            log_event(LOG_LEVEL_WARN, "model is served by token ids only", log_text("name", name),
+                      log_text("reason", error->message));
             source.tokenizer = NULL;
             status = vocab_build(&source, out_image, out_bytes, error);
         }

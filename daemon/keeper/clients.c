@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "shm/check.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 #include "shm/segment.h"
 
 void clients_init(struct clients *clients)
@@ -55,8 +56,8 @@ static void leave(struct keeper *keeper, struct client *client, const char *reas
         return;
     }
     CHECK(client->phase == CLIENT_ATTACHED);
-    log_line(LOG_LEVEL_INFO, "client left connection=%llu pid=%u reason=\"%s\"",
-             (unsigned long long)client->id, client->pid, reason);
+    log_event(LOG_LEVEL_INFO, "client left", log_count("connection", client->id),
+              log_count("client_pid", client->pid), log_text("reason", reason));
     keeper->clients.attached_count--;
     status_page_left(keeper, slot);
     close_socket(client);
@@ -190,6 +191,9 @@ static enum llm_status check_room(const struct keeper *keeper, const struct clie
         return llm_fail(error, LLM_ERR_SYSTEM, "%s", keeper->engine.reason);
     if (keeper->stopping)
         return llm_fail(error, LLM_ERR_PEER, "the daemon is stopping"); /* libllm tries again */
+    if (keeper->drain.active && !client->administrator)
+        return llm_fail(error, LLM_ERR_BUSY,
+                        "llmd is draining: it ends what runs and takes no new clients");
     if (keeper->clients.attached_count >= config->limits.connections)
         return llm_fail(error, LLM_ERR_BUSY, "all %llu connections (limits.connections) are in use",
                         (unsigned long long)config->limits.connections);
@@ -218,8 +222,9 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
     keeper->engine.has_news = true;
     keeper->descriptors_changed = true;
     status_page_attached(keeper, (uint32_t)(client - keeper->clients.slots), request->name);
-    log_line(LOG_LEVEL_INFO, "client attached connection=%llu pid=%u uid=%u name=\"%s\"",
-             (unsigned long long)client->id, client->pid, client->uid, request->name);
+    log_event(LOG_LEVEL_INFO, "client attached", log_count("connection", client->id),
+              log_count("client_pid", client->pid), log_count("uid", client->uid),
+              log_text("name", request->name));
 
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
@@ -234,6 +239,7 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
         [LLM_FD_TO_CLIENT] = client->bundle.from_engine,
     };
     bool sent = send_reply(client->socket, &reply, fds, LLM_ATTACH_FDS);
+    CRASH_POINT(keeper_answered);
     bundle_close_client_views(&client->bundle);
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
@@ -258,6 +264,16 @@ static enum llm_status give_memory(struct keeper *keeper, struct client *client,
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
+static const char *steering_name(uint32_t verb)
+{
+    static const char *const names[LLM_VERB_COUNT] = {
+        [LLM_VERB_STOP] = "stop",     [LLM_VERB_RESTART_ENGINE] = "restart engine",
+        [LLM_VERB_DRAIN] = "drain",   [LLM_VERB_DRAIN_STOP] = "drain and stop",
+        [LLM_VERB_RESUME] = "resume",
+    };
+    return names[verb];
+}
+
 static enum llm_status steer(struct keeper *keeper, struct client *client, uint32_t verb,
                              struct llm_error *error)
 {
@@ -269,12 +285,16 @@ static enum llm_status steer(struct keeper *keeper, struct client *client, uint3
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
     bool sent = send_reply(client->socket, &reply, NULL, 0);
-    log_line(LOG_LEVEL_INFO, "%s asked pid=%u uid=%u",
-             verb == LLM_VERB_STOP ? "stop" : "engine restart", client->pid, client->uid);
+    log_event(LOG_LEVEL_INFO, "steered", log_text("verb", steering_name(verb)),
+              log_count("client_pid", client->pid), log_count("uid", client->uid));
     if (verb == LLM_VERB_STOP)
         keeper_stop(keeper);
-    else
+    else if (verb == LLM_VERB_RESTART_ENGINE)
         engine_restart(keeper);
+    else if (verb == LLM_VERB_RESUME)
+        drain_resume(keeper);
+    else
+        drain_begin(keeper, verb == LLM_VERB_DRAIN_STOP);
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
@@ -295,6 +315,9 @@ static enum llm_status serve(struct keeper *keeper, struct client *client,
         return give_memory(keeper, client, request, error);
     case LLM_VERB_STOP:
     case LLM_VERB_RESTART_ENGINE:
+    case LLM_VERB_DRAIN:
+    case LLM_VERB_DRAIN_STOP:
+    case LLM_VERB_RESUME:
         return steer(keeper, client, request->verb, error);
     default:
         return llm_fail(error, LLM_ERR_UNSUPPORTED, "verb %u is not known", request->verb);
@@ -336,6 +359,8 @@ void clients_process_gone(struct keeper *keeper, uint32_t slot, uint32_t serial)
 
 /* ---- Coming ---------------------------------------------------------------------------------------- */
 
+#define CROWD_TEXT "too many clients are connecting at once; try again"
+
 static void refuse_at_door(struct keeper *keeper, int socket, const char *why)
 {
     struct llm_error error;
@@ -344,13 +369,69 @@ static void refuse_at_door(struct keeper *keeper, int socket, const char *why)
     close(socket);
 }
 
-static void welcome(struct keeper *keeper, struct client *client, int socket)
+static uint32_t waiting_of_user(const struct clients *clients, uint32_t uid)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
+        count += clients->slots[slot].phase == CLIENT_HELLO && clients->slots[slot].uid == uid;
+    return count;
+}
+
+/* Of those who have not said yet what they want: who waits longest, of the user who has most of them there. */
+static struct client *find_crowd(struct clients *clients, uint32_t *out_count)
+{
+    struct client *longest = NULL;
+    *out_count = 0;
+    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+        struct client *client = &clients->slots[slot];
+        if (client->phase != CLIENT_HELLO)
+            continue;
+        if (longest && client->uid == longest->uid) {
+            if (client->deadline_ns < longest->deadline_ns)
+                longest = client;
+            continue;
+        }
+        uint32_t count = waiting_of_user(clients, client->uid);
+        if (count > *out_count) {
+            longest = client;
+            *out_count = count;
+        }
+    }
+    return longest;
+}
+
+/* At most CLIENTS_HELLO_MAX wait to speak. When the places are taken, the user who has most of them gives one up for
+ * a user who has fewer: a crowd keeps nobody out but itself. */
+static bool make_room(struct keeper *keeper, uint32_t uid)
+{
+    uint32_t most = 0;
+    if (keeper->clients.hello_count < CLIENTS_HELLO_MAX)
+        return true;
+    struct client *client = find_crowd(&keeper->clients, &most);
+    if (!client || client->uid == uid || most <= waiting_of_user(&keeper->clients, uid) + 1)
+        return false;
+    struct llm_error error;
+    (void)!llm_fail(&error, LLM_ERR_BUSY, CROWD_TEXT);
+    (void)!send_refusal(keeper, client->socket, &error);
+    leave(keeper, client, "made room for another user");
+    return true;
+}
+
+static void welcome(struct keeper *keeper, int socket)
 {
     struct peer peer;
     struct llm_error error;
     if (peer_identify(socket, keeper->config->daemon.admin_group, &peer, &error) != LLM_OK) {
-        log_line(LOG_LEVEL_WARN, "client refused reason=\"%s\"", error.message);
+        log_event(LOG_LEVEL_WARN, "client refused", log_text("reason", error.message));
         close(socket);
+        return;
+    }
+    bool room = make_room(keeper, peer.uid);
+    struct client *client = find_free(&keeper->clients);
+    if (!room || !client) {
+        refuse_at_door(keeper, socket,
+                       room ? "all connection slots are in use; try again later" : CROWD_TEXT);
+        close(peer.pidfd);
         return;
     }
     uint32_t serial = client->serial & KEEPER_SERIAL_MASK;
@@ -379,13 +460,7 @@ void clients_accept(struct keeper *keeper)
             keeper_pause_accepting(keeper);
         return;
     }
-    struct client *client = find_free(&keeper->clients);
-    if (keeper->clients.hello_count >= CLIENTS_HELLO_MAX)
-        refuse_at_door(keeper, socket, "too many clients are connecting at once; try again");
-    else if (!client)
-        refuse_at_door(keeper, socket, "all connection slots are in use; try again later");
-    else
-        welcome(keeper, client, socket);
+    welcome(keeper, socket);
 }
 
 uint64_t clients_expire(struct keeper *keeper, uint64_t now_ns)

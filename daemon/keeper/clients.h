@@ -22,7 +22,7 @@
 #include "shm/status_file.h"
 
 #define CLIENTS_MAX           LLM_STATUS_CONNECTIONS_MAX
-#define CLIENTS_HELLO_MAX     64
+#define CLIENTS_HELLO_MAX     64 /* of all users; the one with most gives way */
 #define CLIENTS_HELLO_TIME_NS UINT64_C(1000000000)
 
 struct keeper;

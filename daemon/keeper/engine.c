@@ -16,6 +16,7 @@
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define CHANNEL_BUFFER_BYTES (1 << 20)
 #define ARGUMENT_BYTES       16384
@@ -54,21 +55,30 @@ static enum llm_status fill_arguments(const struct config *config, struct argume
     return LLM_OK;
 }
 
+/* Beside llmd, as in the build tree; or where it is installed, since it is nobody's command. */
 static enum llm_status find_program(char *out_path, size_t bytes, struct llm_error *error)
 {
-    if (!place_program_sibling("llmd-engine", out_path, bytes) || access(out_path, X_OK) != 0)
-        return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "llmd-engine is not beside llmd (%s): the installation is not whole",
-                        out_path);
-    return LLM_OK;
+    static const char *const places[] = {"llmd-engine", LLMD_ENGINE_FROM_BIN};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (place_program_sibling(places[i], out_path, bytes) && access(out_path, X_OK) == 0)
+            return LLM_OK;
+    return llm_fail(error, LLM_ERR_NOT_FOUND,
+                    "llmd-engine is neither beside llmd nor at %s: the installation is not whole",
+                    out_path);
 }
 
 #ifdef LLM_CRASH_POINTS
-/* Crash tests let only the first engines die: LLMD_CRASH_ENGINES says how many (1 when unset). */
+/* Crash tests let only some engines die: LLMD_CRASH_ENGINES=<last>, or =<first>-<last>; 1 when unset. */
 static void limit_crash_points(uint64_t generation)
 {
     const char *text = getenv("LLMD_CRASH_ENGINES");
-    if (generation > (text ? strtoull(text, NULL, 10) : 1))
+    char *end = NULL;
+    uint64_t last = text ? strtoull(text, &end, 10) : 1, first = 1;
+    if (end && *end == '-') {
+        first = last;
+        last = strtoull(end + 1, NULL, 10);
+    }
+    if (generation < first || generation > last)
         unsetenv("LLMD_CRASH");
 }
 #endif
@@ -124,6 +134,7 @@ static enum llm_status spawn(struct keeper *keeper, const char *program,
         close(ends[0]);
         return llm_fail_errno(error, LLM_ERR_MEMORY, errno, "cannot start the engine");
     }
+    CRASH_POINT(keeper_spawned);
     engine->pid = pid;
     engine->pidfd = pidfd;
     engine->channel = ends[0];
@@ -137,6 +148,7 @@ static void forget_what_was_told(struct keeper *keeper)
         keeper->memories.items[i].told = false;
     clients_engine_gone(keeper);
     engine->told_serve = engine->told_stop = false;
+    engine->told_drain = 0;
     engine->answer_waits = false;
     if (engine->answer_fd_owned)
         close(engine->answer_fd);
@@ -164,8 +176,8 @@ enum llm_status engine_start(struct keeper *keeper, struct llm_error *error)
     keeper_watch(keeper, engine->pidfd, KEEPER_ENGINE_PROCESS, 0, engine->generation);
     keeper_watch(keeper, engine->channel, KEEPER_ENGINE_CHANNEL, 0, engine->generation);
     status_page_engine(keeper);
-    log_line(LOG_LEVEL_INFO, "engine started pid=%d generation=%llu", (int)engine->pid,
-             (unsigned long long)engine->generation);
+    log_set_generation(engine->generation);
+    log_event(LOG_LEVEL_INFO, "engine started", log_count("engine_pid", (uint64_t)engine->pid));
     return LLM_OK;
 }
 
@@ -204,6 +216,7 @@ static bool tell_attach(struct keeper *keeper, uint32_t slot)
     const int fds[] = {client->bundle.up_readonly, client->bundle.down, client->bundle.to_engine,
                        client->bundle.to_client};
     client->told_attach = send_message(&keeper->engine, &message, fds, 4);
+    CRASH_POINT(keeper_attach);
     return client->told_attach;
 }
 
@@ -212,6 +225,7 @@ static bool tell_detach(struct keeper *keeper, uint32_t slot)
     struct client *client = &keeper->clients.slots[slot];
     struct channel_message message = {.kind = CHANNEL_DETACH, .connection = {.id = client->id}};
     client->told_detach = send_message(&keeper->engine, &message, NULL, 0);
+    CRASH_POINT(keeper_detach);
     return client->told_detach;
 }
 
@@ -255,12 +269,35 @@ static bool tell_clients(struct keeper *keeper)
     return true;
 }
 
+static bool tell_drain(struct keeper *keeper)
+{
+    struct engine *engine = &keeper->engine;
+    uint64_t wanted = drain_wanted(keeper);
+    if (engine->told_drain == wanted)
+        return true;
+    struct channel_message message = {.kind = wanted ? CHANNEL_DRAIN : CHANNEL_RESUME,
+                                      .connection = {.id = wanted}};
+    if (!send_message(engine, &message, NULL, 0))
+        return false;
+    engine->told_drain = wanted;
+    return true;
+}
+
+static bool tell_beat(struct keeper *keeper)
+{
+    bool told = true;
+    if (keeper->heartbeat.beat_wanted && tell_simple(&keeper->engine, CHANNEL_BEAT, &told))
+        keeper->heartbeat.beat_wanted = false;
+    return told;
+}
+
 static bool tell_all(struct keeper *keeper)
 {
     struct engine *engine = &keeper->engine;
     if (engine->answer_waits && !tell_answer(engine))
         return false;
-    if (!tell_memories(keeper) || !tell_clients(keeper))
+    if (!tell_memories(keeper) || !tell_clients(keeper) || !tell_drain(keeper) ||
+        !tell_beat(keeper))
         return false;
     if (!engine->told_serve && !tell_simple(engine, CHANNEL_SERVE, &engine->told_serve))
         return false;
@@ -307,6 +344,7 @@ static void serve_alloc(struct keeper *keeper, const struct channel_message *mes
     struct memory *memory = NULL;
     enum llm_status status =
         memories_alloc(&keeper->memories, message->name, message->bytes, &memory, &error);
+    CRASH_POINT(keeper_alloc);
     if (status == LLM_OK)
         memory->told = true;
     keeper->descriptors_changed = true;
@@ -329,6 +367,7 @@ static void serve_deposit(struct keeper *keeper, const struct channel_message *m
             ? memories_publish(&keeper->memories, message->name, &error)
             : llm_fail(&error, LLM_ERR_INVALID, "flags 0x%x of memory \"%s\" are not known",
                        message->flags, message->name);
+    CRASH_POINT(keeper_public);
     answer(keeper, message, status, &error, -1, false);
 }
 
@@ -340,6 +379,7 @@ static void serve_drop(struct keeper *keeper, const struct channel_message *mess
                 strcmp(message->name, CHANNEL_NAME_STATUS) == 0
             ? llm_fail(&error, LLM_ERR_INVALID, "memory \"%s\" is the keeper's", message->name)
             : memories_drop(&keeper->memories, message->name, &error);
+    CRASH_POINT(keeper_drop);
     keeper->descriptors_changed = true;
     answer(keeper, message, status, &error, -1, false);
 }
@@ -348,6 +388,7 @@ static void became_ready(struct keeper *keeper)
 {
     struct engine *engine = &keeper->engine;
     engine->ready = engine->ready_once = true;
+    heartbeat_reset(keeper);
     status_page_engine(keeper);
     keeper_engine_ready(keeper);
 }
@@ -385,6 +426,9 @@ static void hear(struct keeper *keeper, const struct channel_message *message)
         break;
     case CHANNEL_FAILED:
         note_failure(keeper, message->text);
+        break;
+    case CHANNEL_DRAINED:
+        drain_settled(keeper, message->connection.id);
         break;
     default:
         log_line(LOG_LEVEL_ERROR, "engine sent a message of unknown kind %u", message->kind);
@@ -443,6 +487,8 @@ static void close_engine(struct keeper *keeper)
         close(engine->channel);
     engine->pidfd = engine->channel = -1;
     engine->ready = false;
+    heartbeat_reset(keeper);
+    drain_engine_gone(keeper);
     forget_what_was_told(keeper);
     keeper->descriptors_changed = true;
 }
@@ -451,8 +497,7 @@ static void consider_death(struct keeper *keeper, const char *how)
 {
     struct engine *engine = &keeper->engine;
     uint64_t now_ns = llm_now_ns();
-    log_line(LOG_LEVEL_ERROR, "engine died generation=%llu how=\"%s\"",
-             (unsigned long long)engine->generation, how);
+    log_event(LOG_LEVEL_ERROR, "engine died", log_text("how", how));
     status_page_died(keeper, now_ns);
     char text[LLM_NOTE_BYTES];
     snprintf(text, sizeof text, "engine died: %s", how);
@@ -493,8 +538,7 @@ void engine_process_ready(struct keeper *keeper)
     if (!asked && !engine->failed) /* a failed one has said why, and was no surprise */
         consider_death(keeper, how);
     else
-        log_line(LOG_LEVEL_INFO, "engine ended generation=%llu how=\"%s\"",
-                 (unsigned long long)engine->generation, how);
+        log_event(LOG_LEVEL_INFO, "engine ended", log_text("how", how));
     engine->stop_asked = engine->replace = false;
     status_page_engine(keeper);
     if (asked && exit_code > 0)

@@ -42,6 +42,7 @@ struct engine {
     /* what is to be told */
     bool has_news;
     bool told_serve, told_stop;
+    uint64_t told_drain; /* the drain it knows of; 0: none */
     bool answer_waits;
     struct channel_message answer;
     int answer_fd; /* -1: none; the keeper's */

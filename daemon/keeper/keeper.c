@@ -12,8 +12,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "daemon/config_check.h"
 #include "daemon/keeper/facilities.h"
-#include "daemon/keeper/service.h"
+#include "daemon/keeper/stale.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
 #include "shm/check.h"
@@ -36,7 +37,8 @@ static void change_set(struct keeper *keeper, int operation, int fd, uint32_t ev
 {
     struct epoll_event event = {.events = events, .data.u64 = data};
     if (epoll_ctl(keeper->epoll_fd, operation, fd, &event) != 0)
-        log_line(LOG_LEVEL_ERROR, "epoll_ctl fd=%d: %s", fd, strerror(errno));
+        log_event(LOG_LEVEL_ERROR, "epoll_ctl failed", log_count("fd", (uint64_t)fd),
+                  log_text("reason", strerror(errno)));
 }
 
 void keeper_watch(struct keeper *keeper, int fd, enum keeper_event event, uint32_t index,
@@ -62,16 +64,7 @@ void keeper_unwatch(struct keeper *keeper, int fd)
 
 static enum llm_status make_geometry(struct keeper *keeper, struct llm_error *error)
 {
-    const struct config *config = keeper->config;
-    uint64_t prompt_bytes =
-        (config->limits.prompt_bytes + LLM_PAGE_BYTES - 1) / LLM_PAGE_BYTES * LLM_PAGE_BYTES;
-    keeper->geometry = (struct llm_geometry){
-        .queue_entries = (uint32_t)config->limits.queue_entries,
-        .event_entries = (uint32_t)config->limits.event_entries,
-        .stream_slots = (uint32_t)config->limits.stream_slots,
-        .log_words = (uint32_t)config->limits.log_words,
-        .arena_bytes = (uint32_t)prompt_bytes,
-    };
+    keeper->geometry = config_geometry(keeper->config);
     return llm_geometry_valid(&keeper->geometry)
                ? LLM_OK
                : llm_fail(error, LLM_ERR_INVALID, "the limits of a connection do not fit together");
@@ -118,6 +111,7 @@ static enum llm_status open_status(struct keeper *keeper, struct llm_error *erro
     enum llm_status status = status_page_open(keeper, &fd, error);
     if (status != LLM_OK)
         return status;
+    stale_sweep();
     status = keep_own(keeper, CHANNEL_NAME_STATUS, fd, sizeof *keeper->status, error);
     close(fd);
     return status;
@@ -141,21 +135,21 @@ static enum llm_status open_loop(struct keeper *keeper, struct llm_error *error)
     return LLM_OK;
 }
 
-/* Six descriptors for each connection; the soft limit is ours to raise. */
+/* The soft limit is ours to raise. */
 static void raise_descriptor_limit(const struct config *config)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
-    rlim_t wanted = (rlim_t)config->limits.connections * 6 + 512;
+    rlim_t wanted =
+        (rlim_t)config->limits.connections * CONFIG_DESCRIPTORS_EACH + CONFIG_DESCRIPTORS_MORE;
     if (limit.rlim_cur < wanted) {
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     if (limit.rlim_cur < wanted)
-        log_line(LOG_LEVEL_WARN,
-                 "descriptors limit=%llu wanted=%llu: fewer clients than limits.connections fit",
-                 (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+        log_event(LOG_LEVEL_WARN, "fewer clients than limits.connections fit: too few descriptors",
+                  log_count("limit", limit.rlim_cur), log_count("wanted", wanted));
 }
 
 static enum llm_status open_parts(struct keeper *keeper, struct config *config,
@@ -194,10 +188,13 @@ enum llm_status keeper_open(struct keeper *keeper, struct config *config, int re
     memories_init(&keeper->memories);
     clients_init(&keeper->clients);
     engine_init(&keeper->engine);
+    service_open(&keeper->service);
     facilities_log();
     raise_descriptor_limit(config);
     enum llm_status status = open_parts(keeper, config, error);
-    if (status != LLM_OK)
+    if (status == LLM_OK)
+        status_page_count_own(keeper);
+    else
         keeper_close(keeper);
     return status;
 }
@@ -244,7 +241,7 @@ void keeper_stop(struct keeper *keeper)
     if (keeper->stopping)
         return;
     keeper->stopping = true;
-    service_stopping();
+    service_stopping(keeper);
     status_page_engine(keeper);
     engine_stop(keeper);
 }
@@ -257,7 +254,8 @@ void keeper_note_idle(struct keeper *keeper)
 
 void keeper_pause_accepting(struct keeper *keeper)
 {
-    log_line(LOG_LEVEL_WARN, "accept: %s", strerror(errno));
+    log_event(LOG_LEVEL_WARN, "cannot accept clients for a moment",
+              log_text("reason", strerror(errno)));
     change_set(keeper, EPOLL_CTL_MOD, keeper->place.listen_fd, 0, event_pack(KEEPER_LISTEN, 0, 0));
     keeper->accepting = false;
     keeper->accept_again_ns = llm_deadline_ns(ACCEPT_PAUSE_NS);
@@ -266,10 +264,9 @@ void keeper_pause_accepting(struct keeper *keeper)
 void keeper_engine_ready(struct keeper *keeper)
 {
     const struct engine *engine = &keeper->engine;
-    log_line(LOG_LEVEL_INFO, "ready socket=%s status=%s pid=%d generation=%llu ms=%llu",
-             keeper->place.socket_path, keeper->place.status_name, (int)getpid(),
-             (unsigned long long)engine->generation,
-             (unsigned long long)((llm_now_ns() - engine->started_ns) / LLM_NS_PER_MS));
+    log_event(LOG_LEVEL_INFO, "ready", log_text("socket", keeper->place.socket_path),
+              log_text("status", keeper->place.status_name),
+              log_count("ms", (llm_now_ns() - engine->started_ns) / LLM_NS_PER_MS));
     if (engine->generation == 1)
         keeper_note_idle(keeper);
     tell_starter(keeper, "ready");
@@ -283,8 +280,11 @@ void keeper_engine_failed(struct keeper *keeper)
     log_line(LOG_LEVEL_ERROR, "%s", keeper->engine.reason);
     status_page_error(keeper, keeper->engine.reason);
     status_page_engine(keeper);
-    if (keeper->engine.ready_once)
+    if (keeper->engine.ready_once) {
+        if (keeper->drain.active && keeper->drain.then_stop)
+            keeper_stop(keeper); /* nobody is left to end what runs */
         return;
+    }
     tell_starter(keeper, keeper->engine.reason);
     keeper->exit_code = 1;
     keeper_stop(keeper);
@@ -297,8 +297,9 @@ static void take_signal(struct keeper *keeper)
     struct signalfd_siginfo info;
     if (read(keeper->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
         return;
-    log_line(LOG_LEVEL_INFO, "stopping signal=%u", info.ssi_signo);
-    keeper_stop(keeper);
+    log_event(LOG_LEVEL_INFO, "told to stop", log_count("signal", info.ssi_signo));
+    service_stopping(keeper);
+    drain_by_signal(keeper);
 }
 
 static void dispatch(struct keeper *keeper, uint64_t data)
@@ -380,9 +381,12 @@ static int expire(struct keeper *keeper)
     uint64_t now_ns = llm_now_ns();
     uint64_t next_ns = clients_expire(keeper, now_ns);
     next_ns = earlier(next_ns, engine_expire(keeper, now_ns));
+    next_ns = earlier(next_ns, heartbeat_expire(keeper, now_ns));
+    next_ns = earlier(next_ns, drain_expire(keeper, now_ns));
     next_ns = earlier(next_ns, expire_idle(keeper, now_ns));
     next_ns = earlier(next_ns, resume_accepting(keeper, now_ns));
     next_ns = earlier(next_ns, count_descriptors(keeper, now_ns));
+    next_ns = earlier(next_ns, service_expire(keeper, now_ns));
     if (next_ns == UINT64_MAX)
         return -1;
     uint64_t wait_ms = next_ns > now_ns ? (next_ns - now_ns) / LLM_NS_PER_MS + 1 : 0;

@@ -15,10 +15,13 @@
 
 #include "daemon/config.h"
 #include "daemon/keeper/clients.h"
+#include "daemon/keeper/drain.h"
 #include "daemon/keeper/engine.h"
+#include "daemon/keeper/heartbeat.h"
 #include "daemon/keeper/memories.h"
 #include "daemon/keeper/model_roots.h"
 #include "daemon/keeper/place.h"
+#include "daemon/keeper/service.h"
 #include "shm/status_file.h"
 
 /* What an event is about; with an index and the serial of whoever had that index. */
@@ -45,12 +48,16 @@ struct keeper {
     struct model_roots roots;
     struct clients clients;
     struct engine engine;
+    struct drain drain;
+    struct heartbeat heartbeat;
+    struct service service;
     bool stopping;
     bool accepting;
     uint64_t accept_again_ns; /* with !accepting */
     uint64_t idle_since_ns;   /* last moment with a client; UINT64_MAX while there is one */
     bool descriptors_changed; /* the status file's count is old */
     uint64_t descriptors_counted_ns;
+    uint32_t descriptors_own; /* open from the beginning to the end */
     int exit_code;
     int ready_fd; /* whoever started us waits here for "ready" or a sentence; -1: nobody */
     bool starter_told;

@@ -10,14 +10,18 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
+#include "daemon/config_text.h"
 #include "daemon/keeper/keeper.h"
+#include "daemon/keeper/settings.h"
 #include "daemon/log.h"
 
 #define SETTINGS_MAX 64
 
 struct options {
     bool foreground;
-    bool print_config;
+    bool print_config, check_config;
+    const char *print_format; /* NULL: a file */
+    const char *check_path;   /* NULL: the usual files */
     const char *config_path;
     const char *pairs[SETTINGS_MAX]; /* "key=value", in the order of the command line */
     unsigned pair_count;
@@ -26,17 +30,28 @@ struct options {
 
 const char *argp_program_version = "llmd " LLMD_VERSION;
 
+enum {
+    OPTION_CHECK_CONFIG = 256
+}; /* no letter of its own */
+
 static const struct argp_option option_table[] = {
-    {"foreground", 'f', NULL, 0, "stay in the foreground and log to standard error", 0},
-    {"socket", 's', "PATH", 0, "listen here (daemon.socket)", 0},
-    {"config", 'c', "FILE", 0, "read this configuration after the usual ones", 0},
-    {"set", 'S', "KEY=VALUE", 0, "set one key, for example limits.requests=64", 0},
-    {"model", 'm', "NAME|DIR", 0, "the default model (models.default); \"echo\" needs no files", 0},
-    {"idle-exit", 'i', "SECONDS", 0, "end after so long without a client (daemon.idle_exit_s)", 0},
-    {"threads", 't', "N", 0, "threads that compute (cpu.threads)", 0},
-    {"instance", 'I', "NAME", 0, "the status file is /llmd.<uid>.NAME (daemon.instance)", 0},
-    {"print-config", 'p', NULL, 0, "print all settings as a file, with what they mean, and exit",
-     0},
+    {NULL, 0, NULL, 0, "Running:", 1},
+    {"foreground", 'f', NULL, 0, "stay in the foreground and log to standard error", 1},
+    {"socket", 's', "PATH", 0, "listen here (daemon.socket)", 1},
+    {"instance", 'I', "NAME", 0, "the status file is /llmd.<uid>.NAME (daemon.instance)", 1},
+    {"idle-exit", 'i', "SECONDS", 0, "end after so long without a client (daemon.idle_exit_s)", 1},
+    {"model", 'm', "NAME|DIR", 0, "the default model (models.default); \"echo\" needs no files", 1},
+    {"threads", 't', "N", 0, "threads that compute (cpu.threads)", 1},
+    {NULL, 0, NULL, 0, "Configuration:", 2},
+    {"config", 'c', "FILE", 0, "read this configuration after the usual ones", 2},
+    {"set", 'S', "KEY=VALUE", 0, "set one key, for example limits.requests=64", 2},
+    {"print-config", 'p', "FORMAT", OPTION_ARG_OPTIONAL,
+     "print all settings and exit: as a file (toml, the default), as lines for programs (list), or "
+     "as the man page's text (man)",
+     2},
+    {"check-config", OPTION_CHECK_CONFIG, "FILE", OPTION_ARG_OPTIONAL,
+     "say everything that is wrong with FILE, or with the usual files, and exit", 2},
+    {NULL, 0, NULL, 0, "Help:", -1},
     {0},
 };
 
@@ -81,6 +96,11 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         break;
     case 'p':
         options->print_config = true;
+        options->print_format = value;
+        break;
+    case OPTION_CHECK_CONFIG:
+        options->check_config = true;
+        options->check_path = value;
         break;
     case 'c':
         options->config_path = value;
@@ -112,48 +132,41 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     return 0;
 }
 
+/* Every setting, below the options. */
+static char *add_settings(int key, const char *text, void *input)
+{
+    (void)input;
+    char *help = NULL;
+    size_t bytes;
+    FILE *out = key == ARGP_KEY_HELP_POST_DOC ? open_memstream(&help, &bytes) : NULL;
+    if (!out)
+        return (char *)(uintptr_t)text; /* argp's own word for "as it is" */
+    fprintf(out,
+            "%s\n\nSettings and their defaults, for files (/etc/llmd/llmd.toml, "
+            "$XDG_CONFIG_HOME/llmd/llmd.toml, --config) and --set:\n\n",
+            text);
+    config_print_help(out);
+    fclose(out);
+    return help;
+}
+
 static const struct argp parser = {
     .options = option_table,
     .parser = parse_option,
+    .help_filter = add_settings,
     .doc =
         "The daemon that owns the models of this machine and serves them over shared memory.\v"
         "Without --foreground it goes into the background, logs to <socket>.log and returns when "
         "it is ready.",
 };
 
-/* ---- Configuration --------------------------------------------------------------------------------- */
-
-static enum llm_status read_if_there(struct config *config, const char *path,
-                                     struct llm_error *error)
-{
-    if (access(path, F_OK) != 0)
-        return LLM_OK;
-    return config_read(config, path, error);
-}
-
-static enum llm_status load_config(struct config *config, const struct options *options,
-                                   struct llm_error *error)
-{
-    config_init(config);
-    enum llm_status status = read_if_there(config, "/etc/llmd/llmd.toml", error);
-    const char *home = getenv("XDG_CONFIG_HOME");
-    if (status == LLM_OK && home && home[0]) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s/llmd/llmd.toml", home);
-        status = read_if_there(config, path, error);
-    }
-    if (status == LLM_OK && options->config_path)
-        status = config_read(config, options->config_path, error);
-    for (unsigned i = 0; i < options->pair_count && status == LLM_OK; i++)
-        status = config_set_pair(config, options->pairs[i], "command line", error);
-    return status;
-}
-
 static void set_log(const struct config *config)
 {
     enum log_level level = LOG_LEVEL_INFO;
+    enum log_format format = LOG_FORMAT_LOGFMT;
     (void)log_level_parse(config->log.level, &level); /* the table allows only names it knows */
-    log_set(level, NULL);
+    (void)log_format_parse(config->log.format, &format);
+    log_open(level, format, config->log.lines_per_minute, "llmd");
 }
 
 /* ---- The background -------------------------------------------------------------------------------- */
@@ -254,20 +267,38 @@ static int serve_in_background(struct config *config)
     return wait_for_start(ends[0]);
 }
 
+static int print_config(const struct config *config, const char *format)
+{
+    if (!format || strcmp(format, "toml") == 0)
+        config_print(config, stdout);
+    else if (strcmp(format, "list") == 0)
+        config_print_list(config, stdout);
+    else if (strcmp(format, "man") == 0)
+        config_print_man(stdout);
+    else {
+        fprintf(stderr, "llmd: --print-config=%s: the formats are toml, list and man\n", format);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     static struct options options;
     static struct config config;
     struct llm_error error;
     argp_parse(&parser, argc, argv, 0, NULL, &options);
-    if (load_config(&config, &options, &error) != LLM_OK) {
+    const struct settings settings = {.config_path = options.config_path,
+                                      .pairs = options.pairs,
+                                      .pair_count = options.pair_count};
+    if (options.check_config)
+        return settings_check(&settings, options.check_path, stdout);
+    if (settings_load(&config, &settings, &error) != LLM_OK) {
         fprintf(stderr, "llmd: %s\n", error.message);
         return EXIT_FAILURE;
     }
-    if (options.print_config) {
-        config_print(&config, stdout);
-        return EXIT_SUCCESS;
-    }
+    if (options.print_config)
+        return print_config(&config, options.print_format);
     set_log(&config);
     return options.foreground ? serve(&config, -1) : serve_in_background(&config);
 }

@@ -29,15 +29,12 @@ static enum llm_status add_root(struct model_roots *roots, const char *path,
     return LLM_OK;
 }
 
-/* Where the built-in models are: beside the installed program, or in the tree it was built from. */
-static void add_builtin_roots(struct model_roots *roots)
+/* Where the built-in models are, from the program's own place; a build tree has a link there. */
+static void add_builtin_root(struct model_roots *roots)
 {
-    char installed[PATH_MAX];
-    if (place_program_sibling("../share/llmd/models", installed, sizeof installed) &&
-        access(installed, X_OK) == 0)
-        (void)!add_root(roots, installed, NULL);
-    if (access(LLMD_SOURCE_MODELS, X_OK) == 0)
-        (void)!add_root(roots, LLMD_SOURCE_MODELS, NULL);
+    char path[PATH_MAX];
+    if (place_program_sibling(LLMD_MODELS_FROM_BIN, path, sizeof path) && access(path, X_OK) == 0)
+        (void)!add_root(roots, path, NULL);
 }
 
 static bool holds_model(const char *directory, char *out_path, size_t bytes)
@@ -93,7 +90,7 @@ enum llm_status model_roots_open(struct model_roots *roots, struct config *confi
     for (uint32_t i = 0; i < config->models.directories.count && status == LLM_OK; i++)
         status = add_root(roots, config->models.directories.paths[i], error);
     if (status == LLM_OK) {
-        add_builtin_roots(roots);
+        add_builtin_root(roots);
         status = find_model(roots, config->models.preset, sizeof config->models.preset, error);
     }
     if (status != LLM_OK)

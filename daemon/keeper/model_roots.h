@@ -15,7 +15,7 @@
 #include "daemon/config.h"
 #include "shm/status.h"
 
-#define MODEL_ROOTS_MAX (CONFIG_DIRECTORIES_MAX + 3) /* configured, chosen, built-in twice */
+#define MODEL_ROOTS_MAX (CONFIG_DIRECTORIES_MAX + 2) /* configured, chosen, built-in */
 
 struct model_root {
     char path[CONFIG_PATH_BYTES]; /* canonical */

@@ -15,15 +15,73 @@
 
 #define SYSTEM_SOCKET "/run/llmd/llmd.sock"
 
+#define GIVEN_FD 3 /* the first that a service manager hands over, sd_listen_fds(3) */
+
+/* ---- A socket that we were given ------------------------------------------------------------------- */
+
+/* How many descriptors were meant for this process; its children inherit the variables, but not the meaning. */
+static long given_count(void)
+{
+    const char *pid = getenv("LISTEN_PID");
+    const char *count = getenv("LISTEN_FDS");
+    return pid && count && strtol(pid, NULL, 10) == (long)getpid() ? strtol(count, NULL, 10) : 0;
+}
+
+static bool get_option(int fd, int option, int *out_value)
+{
+    socklen_t bytes = sizeof *out_value;
+    return getsockopt(fd, SOL_SOCKET, option, out_value, &bytes) == 0;
+}
+
+/* The path of the listening socket on GIVEN_FD. */
+static enum llm_status given_path(char *out_path, size_t bytes, struct llm_error *error)
+{
+    struct sockaddr_un address = {0};
+    socklen_t used = sizeof address;
+    int type = 0, listening = 0;
+    if (given_count() != 1)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "%ld sockets were handed over, llmd takes one (LISTEN_FDS)", given_count());
+    if (!get_option(GIVEN_FD, SO_TYPE, &type) || !get_option(GIVEN_FD, SO_ACCEPTCONN, &listening) ||
+        getsockname(GIVEN_FD, (struct sockaddr *)&address, &used) != 0 ||
+        address.sun_family != AF_UNIX || type != SOCK_SEQPACKET || !listening ||
+        address.sun_path[0] != '/')
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "descriptor %d is no listening Unix socket of packets with a path "
+                        "(ListenSequentialPacket= of the socket's unit)",
+                        GIVEN_FD);
+    snprintf(out_path, bytes, "%.*s", (int)sizeof address.sun_path, address.sun_path);
+    return LLM_OK;
+}
+
+static enum llm_status take_given(struct place *place, struct llm_error *error)
+{
+    int flags = fcntl(GIVEN_FD, F_GETFL);
+    if (flags < 0 || fcntl(GIVEN_FD, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(GIVEN_FD, F_SETFD, FD_CLOEXEC) != 0)
+        return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot use descriptor %d", GIVEN_FD);
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    place->listen_fd = GIVEN_FD;
+    return LLM_OK;
+}
+
 /* ---- Names ----------------------------------------------------------------------------------------- */
 
 static enum llm_status name_socket(struct place *place, const struct config *config,
                                    struct llm_error *error)
 {
+    place->given = given_count() > 0;
     const char *from_environment = getenv("LLMD_SOCKET");
     const char *runtime = getenv("XDG_RUNTIME_DIR");
-    char path[PATH_MAX];
-    if (config->daemon.socket[0])
+    char path[PATH_MAX], given[PLACE_PATH_BYTES] = "";
+    enum llm_status status = place->given ? given_path(given, sizeof given, error) : LLM_OK;
+    if (status != LLM_OK)
+        return status;
+    if (place->given)
+        snprintf(path, sizeof path, "%s", given);
+    else if (config->daemon.socket[0])
         snprintf(path, sizeof path, "%s", config->daemon.socket);
     else if (from_environment && from_environment[0])
         snprintf(path, sizeof path, "%s", from_environment);
@@ -31,6 +89,10 @@ static enum llm_status name_socket(struct place *place, const struct config *con
         snprintf(path, sizeof path, "%s/llmd/llmd.sock", runtime);
     else
         snprintf(path, sizeof path, "%s", SYSTEM_SOCKET);
+    if (place->given && config->daemon.socket[0] && strcmp(config->daemon.socket, path) != 0)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "daemon.socket is %s, but the socket handed over is %s: set one of them",
+                        config->daemon.socket, path);
     if (path[0] != '/')
         return llm_fail(error, LLM_ERR_INVALID, "socket path \"%s\" is not absolute", path);
     if (strlen(path) + strlen(".lock") >= PLACE_PATH_BYTES)
@@ -206,9 +268,11 @@ enum llm_status place_take(struct place *place, const struct config *config,
         status = place_make_directory(place, config, error);
     if (status == LLM_OK)
         status = take_lock(place, error);
-    if (status == LLM_OK)
+    if (status == LLM_OK && place->given)
+        status = take_given(place, error);
+    if (status == LLM_OK && !place->given)
         status = remove_stale(place, error);
-    if (status == LLM_OK)
+    if (status == LLM_OK && !place->given)
         status = listen_at(place, group, error);
     if (status != LLM_OK)
         place_drop(place);
@@ -218,7 +282,8 @@ enum llm_status place_take(struct place *place, const struct config *config,
 void place_drop(struct place *place)
 {
     if (place->listen_fd >= 0) {
-        unlink(place->socket_path);
+        if (!place->given)
+            unlink(place->socket_path);
         close(place->listen_fd);
     }
     if (place->lock_fd >= 0)

@@ -11,6 +11,7 @@
 
 #include "daemon/keeper/keeper.h"
 #include "shm/clock.h"
+#include "shm/crash_point.h"
 
 #define store(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
 
@@ -22,7 +23,7 @@ static enum llm_status refuse_second(const char *name, struct llm_error *error)
     int fd = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return LLM_OK;
-    int taken = flock(fd, LOCK_EX | LOCK_NB);
+    int taken = flock(fd, LOCK_SH | LOCK_NB); /* who looks for dead ones has a shared lock, too */
     close(fd);
     return taken == 0
                ? LLM_OK
@@ -46,6 +47,7 @@ static void fill(struct keeper *keeper)
     page->geometry = keeper->geometry;
     atomic_thread_fence(memory_order_release); /* magic last: a reader that sees it sees the rest */
     page->magic = LLM_STATUS_MAGIC;
+    CRASH_POINT(keeper_magic);
 }
 
 enum llm_status status_page_open(struct keeper *keeper, int *out_fd, struct llm_error *error)
@@ -56,7 +58,11 @@ enum llm_status status_page_open(struct keeper *keeper, int *out_fd, struct llm_
         status = llm_status_create(keeper->place.status_name, &fd, &keeper->status, error);
     if (status != LLM_OK)
         return status;
-    flock(fd, LOCK_EX | LOCK_NB);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) { /* nobody locks a file without its magic */
+        close(fd);
+        return llm_fail_errno(error, LLM_ERR_BUSY, errno, "cannot lock the status file %s",
+                              keeper->place.status_name);
+    }
     fill(keeper);
     *out_fd = fd;
     return LLM_OK;
@@ -82,6 +88,8 @@ static enum llm_daemon_state daemon_state(const struct keeper *keeper)
         return LLM_DAEMON_FAILED;
     if (!engine->ready_once)
         return LLM_DAEMON_STARTING;
+    if (keeper->drain.active)
+        return keeper->drain.empty ? LLM_DAEMON_DRAINED : LLM_DAEMON_DRAINING;
     return engine->ready ? LLM_DAEMON_RUNNING : LLM_DAEMON_RECOVERING;
 }
 
@@ -92,13 +100,18 @@ void status_page_engine(struct keeper *keeper)
     store(page->engine_pid, (uint32_t)keeper->engine.pid);
     store(page->engine_generation, keeper->engine.generation);
     store(page->daemon_state, state);
+    CRASH_POINT(keeper_engine);
     store(keeper->ctl->engine_generation, keeper->engine.generation);
+    CRASH_POINT(keeper_ctl);
     store(keeper->ctl->daemon_state, state);
+    CRASH_POINT(keeper_state);
+    service_note_change(keeper);
 }
 
 void status_page_died(struct keeper *keeper, uint64_t now_ns)
 {
     store(keeper->status->keeper.engine_died_ns, now_ns);
+    CRASH_POINT(keeper_died);
 }
 
 void status_page_attached(struct keeper *keeper, uint32_t slot, const char *name)
@@ -111,28 +124,31 @@ void status_page_attached(struct keeper *keeper, uint32_t slot, const char *name
     row->attached_ns = llm_now_ns();
     snprintf(row->name, sizeof row->name, "%s", name);
     atomic_store_explicit(&row->connection_id, client->id, memory_order_release);
+    CRASH_POINT(keeper_row);
     store(keeper->status->keeper.connections_open, keeper->clients.attached_count);
     keeper_note_idle(keeper);
+    service_note_change(keeper);
 }
 
 void status_page_left(struct keeper *keeper, uint32_t slot)
 {
+    service_note_change(keeper);
     store(keeper->status->connections[slot].connection_id, 0);
+    CRASH_POINT(keeper_left);
     store(keeper->status->keeper.connections_open, keeper->clients.attached_count);
 }
 
 /* ---- Descriptors ----------------------------------------------------------------------------------- */
 
-static uint32_t count_of_client(const struct client *client)
+/* Those that come and go without belonging to a connection. */
+static uint32_t count_passing(const struct keeper *keeper)
 {
-    const struct bundle *bundle = &client->bundle;
-    const int fds[] = {client->socket, client->pidfd,         bundle->up_readonly,
-                       bundle->down,   bundle->to_engine,     bundle->to_client,
-                       bundle->up,     bundle->down_readonly, bundle->from_engine};
-    uint32_t count = 0;
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
-        count += fds[i] >= 0;
-    return count;
+    const struct engine *engine = &keeper->engine;
+    int count = (engine->pidfd >= 0) + (engine->channel >= 0) + (keeper->ready_fd >= 0) +
+                (engine->answer_fd_owned && engine->answer_fd >= 0);
+    for (int i = 0; i < MEMORIES_MAX; i++)
+        count += keeper->memories.items[i].fd >= 0;
+    return (uint32_t)count;
 }
 
 static uint32_t count_held(void)
@@ -147,14 +163,16 @@ static uint32_t count_held(void)
     return count - 3; /* ".", ".." and the directory's own */
 }
 
+void status_page_count_own(struct keeper *keeper)
+{
+    keeper->descriptors_own = count_held() - count_passing(keeper);
+}
+
 void status_page_count_descriptors(struct keeper *keeper)
 {
-    uint32_t held = count_held(), clients = 0;
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
-        if (keeper->clients.slots[slot].phase != CLIENT_FREE)
-            clients += count_of_client(&keeper->clients.slots[slot]);
-    store(keeper->status->keeper.descriptors_held, held);
-    store(keeper->status->keeper.descriptors_baseline, held > clients ? held - clients : 0);
+    store(keeper->status->keeper.descriptors_held, count_held());
+    store(keeper->status->keeper.descriptors_baseline,
+          keeper->descriptors_own + count_passing(keeper));
 }
 
 void status_page_error(struct keeper *keeper, const char *text)

@@ -2,6 +2,7 @@
 
 #include "daemon/model/model_json.h"
 #include "shm/check.h"
+#include "shm/crash_point.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -350,6 +351,7 @@ static enum llm_status pack_all(struct packing *p, const unsigned char *identity
 {
     struct weights_header *header = (struct weights_header *)(void *)p->base;
     atomic_store(&header->commit, 0);
+    CRASH_POINT(weights_begin);
     crypto_generichash_init(&p->fingerprint, NULL, 0, WEIGHTS_HASH_BYTES);
     hash_text(&p->fingerprint, "llmd model");
     hash_config(&p->fingerprint, p->source->config);
@@ -361,7 +363,9 @@ static enum llm_status pack_all(struct packing *p, const unsigned char *identity
         return status;
     crypto_generichash_final(&p->fingerprint, header->fingerprint, WEIGHTS_HASH_BYTES);
     memcpy(header->identity, identity, WEIGHTS_HASH_BYTES);
+    CRASH_POINT(weights_bytes);
     atomic_store_explicit(&header->commit, COMMIT_WORD, memory_order_release);
+    CRASH_POINT(weights_commit);
     return LLM_OK;
 }
 

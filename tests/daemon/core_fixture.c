@@ -29,6 +29,7 @@ void core_fixture_init(struct core_fixture *f)
                                      .slab_count = 8,
                                      .request_slots = FIXTURE_SLOTS,
                                      .running_max = 4,
+                                     .user_running_max = 4,
                                      .step_tokens = 16,
                                      .queued_max = 8,
                                      .user_queued_max = 6,
@@ -41,6 +42,8 @@ void core_fixture_open(struct core_fixture *f)
 {
     struct llm_error error = {.message = ""};
     size_t bytes = 0;
+    if (f->config.user_running_max > f->config.running_max)
+        f->config.user_running_max = f->config.running_max;
     ck_assert_msg(core_bytes(&f->config, &bytes, &error) == LLM_OK, "%s", error.message);
     f->memory = aligned_alloc(ARENA_ALIGN_BYTES, bytes);
     ck_assert_ptr_nonnull(f->memory);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
+#include "daemon/config_text.h"
 
 static struct config config;
 static struct llm_error error;
@@ -56,7 +57,12 @@ static const struct {
     {"models.directories=a", LLM_ERR_INVALID, "\"a\" is not an absolute path"},
     {"models.directories=/1:/2:/3:/4:/5:/6:/7:/8:/9", LLM_ERR_INVALID, "more than 8"},
     {"daemon.instance=a\nb", LLM_ERR_INVALID, "is not allowed"},
-    {"limits.requets=1", LLM_ERR_NOT_FOUND, "unknown key \"limits.requets\""},
+    {"limits.requets=1", LLM_ERR_NOT_FOUND,
+     "limits.requets is not known; did you mean limits.requests?"},
+    {"limits.sequence=1", LLM_ERR_NOT_FOUND, "did you mean limits.sequences?"},
+    {"kv.sequences=1", LLM_ERR_NOT_FOUND, "did you mean limits.sequences?"},
+    {"kv.pool=1", LLM_ERR_NOT_FOUND, "did you mean kv.pool_bytes?"},
+    {"colour.of_magic=1", LLM_ERR_NOT_FOUND, "colour.of_magic is not known (llmd --print-config"},
     {"limits.requests", LLM_ERR_INVALID, "is not table.key=value"},
     {"=1", LLM_ERR_INVALID, "is not table.key=value"},
 };
@@ -127,6 +133,32 @@ START_TEST(a_printed_configuration_can_be_read)
 }
 END_TEST
 
+/* Rows are walked, so that a new one is in every text without a change here. */
+START_TEST(help_list_and_man_page_have_every_key_with_its_sentence)
+{
+    void (*const printers[])(FILE *) = {config_print_help, config_print_man};
+    static char text[65536], folded[65536];
+    for (size_t printer = 0; printer < 3; printer++) {
+        FILE *file = fmemopen(text, sizeof text, "w");
+        if (printer < 2)
+            printers[printer](file);
+        else
+            config_print_list(&config, file);
+        fclose(file);
+        size_t used = 0; /* without line breaks, indents and the man page's backslashes */
+        for (const char *c = text; *c; c++)
+            if (*c != '\\' && !(strchr(" \n\t", *c) && used > 0 && folded[used - 1] == ' '))
+                folded[used++] = strchr(" \n\t", *c) ? ' ' : *c;
+        folded[used] = '\0';
+        for (unsigned key = 0; key < config_key_count(); key++) {
+            ck_assert_ptr_nonnull(strstr(folded, strchr(config_key_name(key), '.') + 1));
+            ck_assert_msg(strstr(folded, config_key(key)->sentence) != NULL, "printer %zu: %s",
+                          printer, config_key(key)->sentence);
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("daemon/config");
@@ -137,6 +169,7 @@ int main(void)
                         sizeof pairs / sizeof pairs[0]);
     tcase_add_test(tcase, settings_survive_the_hand_over_to_the_engine);
     tcase_add_test(tcase, a_printed_configuration_can_be_read);
+    tcase_add_test(tcase, help_list_and_man_page_have_every_key_with_its_sentence);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

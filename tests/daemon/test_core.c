@@ -49,6 +49,8 @@ static const struct bad_value {
     {"running_max", offsetof(struct core_config, running_max), false, 0},
     {"running_max", offsetof(struct core_config, running_max), false,
      17}, /* more than step_tokens */
+    {"user_running_max", offsetof(struct core_config, user_running_max), false, 0},
+    {"user_running_max", offsetof(struct core_config, user_running_max), false, 5},
     {"step_tokens", offsetof(struct core_config, step_tokens), false, 0},
     {"queued_max", offsetof(struct core_config, queued_max), false, 0},
     {"queued_max", offsetof(struct core_config, queued_max), false, FIXTURE_SLOTS + 1},

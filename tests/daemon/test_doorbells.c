@@ -434,7 +434,7 @@ int main(void)
     }
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    log_set(LOG_LEVEL_WARN, NULL);
+    log_open(LOG_LEVEL_WARN, LOG_FORMAT_TEXT, 0, "test");
     SRunner *runner = srunner_create(doorbells_suite(io_uring_is_here()));
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

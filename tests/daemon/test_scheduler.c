@@ -106,6 +106,58 @@ START_TEST(request_of_a_quiet_user_starts_with_the_next_free_seat)
 }
 END_TEST
 
+START_TEST(a_user_with_every_seat_it_may_have_leaves_the_others_to_others)
+{
+    f.config.user_running_max = 3;
+    core_fixture_open(&f);
+    for (uint32_t slot = 0; slot < 5; slot++)
+        core_fixture_must_admit(&f, slot, 1000, slot + 1, 2, 10);
+    core_fixture_step(&f);
+    ck_assert_uint_eq(core_counts(f.core).running, 3); /* of four seats */
+    core_fixture_must_admit(&f, 5, 1001, 6, 2, 2);
+    core_fixture_step(&f);
+    ck_assert_uint_eq(core_counts(f.core).running, 4);
+    core_fixture_find(&f, CORE_REQUEST_STARTED, 5, 0);
+    core_fixture_drain(&f, 100);
+    ck_assert_uint_eq(core_fixture_count(&f, CORE_REQUEST_PREEMPTED), 0);
+}
+END_TEST
+
+START_TEST(prompts_of_two_users_are_computed_in_equal_shares)
+{
+    core_fixture_open(&f); /* 16 tokens a step */
+    core_fixture_must_admit(&f, 0, 1000, 1, 40, 1);
+    core_fixture_must_admit(&f, 1, 1000, 2, 40, 1);
+    ck_assert_uint_eq(core_fixture_step(&f), 16);
+    core_fixture_must_admit(&f, 2, 1001, 3, 30, 1);
+    ck_assert(core_fixture_plan(&f)); /* half is left for who starts: 1 at its turn, then 2 */
+    ck_assert_uint_eq(planned_for(0), 8);
+    ck_assert_uint_eq(planned_for(1), 1);
+    ck_assert_uint_eq(planned_for(2), 7);
+    core_fixture_complete(&f);
+    ck_assert(core_fixture_plan(&f)); /* two users, two shares, however many requests */
+    ck_assert_uint_eq(planned_for(0), 8);
+    ck_assert_uint_eq(planned_for(1), 0);
+    ck_assert_uint_eq(planned_for(2), 8);
+    core_fixture_complete(&f);
+    core_fixture_drain(&f, 20);
+}
+END_TEST
+
+START_TEST(what_one_user_does_not_want_of_its_share_another_may_have)
+{
+    core_fixture_open(&f);
+    core_fixture_must_admit(&f, 0, 1000, 1, 40, 1);
+    core_fixture_step(&f);
+    core_fixture_must_admit(&f, 1, 1001, 2, 3, 1);
+    ck_assert(core_fixture_plan(&f));
+    ck_assert_uint_eq(planned_for(0), 13);
+    ck_assert_uint_eq(planned_for(1), 3);
+    core_fixture_complete(&f);
+    core_fixture_drain(&f, 20);
+}
+END_TEST
+
 START_TEST(full_queue_is_busy_and_says_so)
 {
     core_fixture_open(&f);
@@ -295,6 +347,9 @@ int main(void)
     tcase_add_test(tc, seats_are_bounded_by_running_max);
     tcase_add_test(tc, users_take_turns_at_starting);
     tcase_add_test(tc, request_of_a_quiet_user_starts_with_the_next_free_seat);
+    tcase_add_test(tc, a_user_with_every_seat_it_may_have_leaves_the_others_to_others);
+    tcase_add_test(tc, prompts_of_two_users_are_computed_in_equal_shares);
+    tcase_add_test(tc, what_one_user_does_not_want_of_its_share_another_may_have);
     tcase_add_test(tc, full_queue_is_busy_and_says_so);
     tcase_add_test(tc, one_user_cannot_fill_the_queue);
     tcase_add_test(tc, recovered_request_is_not_refused_by_a_full_queue);

@@ -1,8 +1,9 @@
 /*
  * test_crash_points.c - the engine dies at every place where a store has just become visible.
- * How: for each crash point of the engine (shm/crash_point.h) a daemon is started whose first engines kill
- * themselves at the k-th pass of that place; echo streams must come out whole, each token once, and nothing may be
- * left afterwards. Places that this traffic does not pass are named by a test, so that none is forgotten.
+ * How: for each crash point of the engine (shm/crash_point.h) a daemon is started one of whose engines kills itself at
+ * the k-th pass of that place: the first one, or the second after the first was killed from outside, so that it dies in
+ * its recovery. Streams must come out whole, each token once, and nothing may be left afterwards. A place that no
+ * scenario passes fails its test. Clients' and keepers' places: test_crash_clients.c, test_crash_keeper.c.
  */
 #include <check.h>
 #include <stdio.h>
@@ -14,38 +15,63 @@
 
 #define STREAMS    6
 #define TOKENS_MAX 60
+#define WAIT_NS    UINT64_C(60000000000)
 
-/* Points in the client's own process are tests/shm's. */
-static bool in_client(enum llm_crash_point point)
+/* What leads past a point at all. */
+enum scenario {
+    FIRST_ENGINE,  /* an echo, from the first engine on */
+    SECOND_ENGINE, /* only an engine that follows a dead one */
+    MODEL,         /* only with a model, which has weights and a vocabulary */
+    MODEL_AGAIN,   /* the same, after a death */
+    NONE
+};
+
+static enum scenario scenario_of(enum llm_crash_point point)
 {
-    return point == LLM_CRASH_queue_claim || point == LLM_CRASH_queue_entry ||
-           point == LLM_CRASH_queue_publish;
+    if (point == LLM_CRASH_req_try || point == LLM_CRASH_conn_resumed)
+        return SECOND_ENGINE;
+    if (point == LLM_CRASH_weights_begin || point == LLM_CRASH_weights_bytes ||
+        point == LLM_CRASH_weights_commit || point == LLM_CRASH_memory_filled ||
+        point == LLM_CRASH_memory_public)
+        return MODEL;
+    return point == LLM_CRASH_memory_dropped ? MODEL_AGAIN : FIRST_ENGINE;
 }
 
-static void choose_point(enum llm_crash_point point, int pass, int engines)
+static void choose_point(enum llm_crash_point point, int pass, const char *engines)
 {
     char text[64];
     snprintf(text, sizeof text, "%s:%d", llm_crash_point_name(point), pass);
     setenv("LLMD_CRASH", text, 1);
-    snprintf(text, sizeof text, "%d", engines);
-    setenv("LLMD_CRASH_ENGINES", text, 1);
+    setenv("LLMD_CRASH_ENGINES", engines, 1);
 }
+
+/* ---- Echo ------------------------------------------------------------------------------------------ */
 
 /* A second client that comes and goes, so that connections are attached and freed. */
 static void visit(const struct test_daemon *daemon)
 {
     llm_connection *connection = test_daemon_connect(daemon);
     llm_error error;
-    ck_assert_msg(llm_ping(connection, UINT64_C(60000000000), &error) == LLM_OK, "%s",
-                  error.message);
+    ck_assert_msg(llm_ping(connection, WAIT_NS, &error) == LLM_OK, "%s", error.message);
     llm_disconnect(connection);
 }
 
-static void run_streams(const struct test_daemon *daemon)
+/* It looks again and again, so it sees also what stands in its memory for a moment only. */
+static llm_connection *connect_spinning(const struct test_daemon *daemon)
 {
-    llm_connection *connection = test_daemon_connect(daemon);
+    llm_connection *connection;
+    llm_error error;
+    const llm_connect_options options = {
+        .socket = daemon->socket, .no_autostart = true, .wait = LLM_WAIT_SPIN};
+    ck_assert_msg(llm_connect(&connection, &options, &error) == LLM_OK, "%s", error.message);
+    return connection;
+}
+
+static void run_streams(const struct test_daemon *daemon, bool kill_first)
+{
+    llm_connection *connection = connect_spinning(daemon);
     llm_stream *streams[STREAMS];
-    uint32_t prompts[STREAMS][40];
+    uint32_t prompts[STREAMS][40], which;
     llm_error error;
     for (uint32_t i = 0; i < STREAMS; i++) {
         for (uint32_t k = 0; k < 40; k++)
@@ -54,6 +80,11 @@ static void run_streams(const struct test_daemon *daemon)
                                     &(llm_sampling){.max_tokens = TOKENS_MAX - i}, &streams[i],
                                     &error),
                          LLM_OK);
+    }
+    if (kill_first) {
+        for (uint32_t i = 0; i < STREAMS; i++) /* a token each: none is a suspect afterwards */
+            ck_assert_int_eq(llm_streams_wait_any(&streams[i], 1, WAIT_NS, &which, &error), LLM_OK);
+        test_daemon_kill_engine(daemon);
     }
     visit(daemon);
     for (uint32_t i = 0; i < STREAMS; i++) {
@@ -64,23 +95,38 @@ static void run_streams(const struct test_daemon *daemon)
 }
 
 static const struct {
-    int pass, engines;
-} ways[] = {{1, 1}, {2, 1}, {7, 1}, {30, 2}};
+    int pass;
+    const char *engines;
+    bool kill_first;
+    enum scenario
+        surely; /* points of this scenario must be passed; NONE: whether they are is luck */
+} ways[] = {
+    {1, "1", false, FIRST_ENGINE}, {1, "2-2", true, SECOND_ENGINE}, {2, "1", false, NONE},
+    {7, "1", false, NONE},         {30, "2", false, NONE},          {3, "2-2", true, NONE},
+};
+#ifdef __SANITIZE_ADDRESS__ /* several times as slow: the first two pass every point */
+#define WAYS 2
+#else
 #define WAYS ((int)(sizeof ways / sizeof ways[0]))
+#endif
 
 START_TEST(streams_come_out_whole_wherever_the_engine_dies)
 {
     enum llm_crash_point point = (enum llm_crash_point)(_i / WAYS);
-    if (in_client(point))
+    int way = _i % WAYS;
+    if (llm_crash_point_who(point) != LLM_CRASH_OF_ENGINE)
         return;
-    choose_point(point, ways[_i % WAYS].pass, ways[_i % WAYS].engines);
+    choose_point(point, ways[way].pass, ways[way].engines);
     struct test_daemon daemon;
     test_daemon_start_in(&daemon, "crash",
-                         (const char *const[]){"--set", "limits.sequences=8", NULL});
-    run_streams(&daemon);
-    if (ways[_i % WAYS].pass == 1 && point != LLM_CRASH_req_try) /* that one: the next test */
-        ck_assert_msg(test_daemon_generation(&daemon) > 1, "%s was never passed",
-                      llm_crash_point_name(point));
+                         (const char *const[]){"--set", "limits.sequences=8", "--set",
+                                               ways[way].kill_first ? "models.echo_step_us=1000"
+                                                                    : "models.echo_step_us=0",
+                                               NULL});
+    run_streams(&daemon, ways[way].kill_first);
+    if (ways[way].surely == scenario_of(point))
+        ck_assert_msg(test_daemon_generation(&daemon) > (ways[way].kill_first ? 2 : 1),
+                      "%s was never passed", llm_crash_point_name(point));
     test_daemon_assert_clean(&daemon);
     test_daemon_stop(&daemon);
 }
@@ -88,8 +134,7 @@ END_TEST
 
 START_TEST(an_engine_that_dies_in_its_recovery_is_recovered_from)
 {
-    choose_point(LLM_CRASH_req_try, 1,
-                 2); /* the first engine never passes there, the second does */
+    choose_point(LLM_CRASH_req_try, 1, "2"); /* the first engine never passes there */
     struct test_daemon daemon;
     test_daemon_start_in(&daemon, "crash",
                          (const char *const[]){"--set", "models.echo_step_us=5000", NULL});
@@ -101,8 +146,7 @@ START_TEST(an_engine_that_dies_in_its_recovery_is_recovered_from)
         llm_submit(connection, prompt, 3, &(llm_sampling){.max_tokens = 90}, &stream, &error),
         LLM_OK);
     uint32_t token, count;
-    ck_assert_int_eq(
-        llm_stream_read(stream, &token, NULL, 1, UINT64_C(60000000000), &count, &error), LLM_OK);
+    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, WAIT_NS, &count, &error), LLM_OK);
     ck_assert_uint_eq(token, 1);
     test_daemon_kill_engine(&daemon);
     uint32_t rest[] = {2, 3, 1};
@@ -117,7 +161,7 @@ END_TEST
 
 START_TEST(a_request_that_kills_two_engines_fails_alone)
 {
-    choose_point(LLM_CRASH_req_token, 1, 2); /* the first token of all kills the engine, twice */
+    choose_point(LLM_CRASH_req_token, 1, "2"); /* the first token of all kills the engine, twice */
     struct test_daemon daemon;
     test_daemon_start_in(&daemon, "crash", NULL);
     llm_connection *connection = test_daemon_connect(&daemon);
@@ -138,6 +182,125 @@ START_TEST(a_request_that_kills_two_engines_fails_alone)
 }
 END_TEST
 
+/* ---- The built-in model ---------------------------------------------------------------------------- */
+
+#define MODEL_STREAMS 3
+#define MODEL_TOKENS  40
+
+static void ask_model(llm_connection *connection, llm_stream **streams)
+{
+    llm_error error;
+    for (uint32_t i = 0; i < MODEL_STREAMS; i++) {
+        uint32_t prompt[40];
+        for (uint32_t k = 0; k < 40; k++)
+            prompt[k] = 300 + i + k;
+        const llm_sampling sampling = {.max_tokens = MODEL_TOKENS,
+                                       .temperature = i == 2 ? 0.9F : 0.0F,
+                                       .seed = 7,
+                                       .has_seed = true,
+                                       .ignore_eos = true};
+        ck_assert_msg(llm_submit(connection, prompt, 40, &sampling, &streams[i], &error) == LLM_OK,
+                      "%s", error.message);
+    }
+}
+
+static void run_model(const struct test_daemon *daemon, bool kill_first,
+                      uint32_t out_tokens[MODEL_STREAMS][MODEL_TOKENS + 1])
+{
+    llm_connection *connection = test_daemon_connect(daemon);
+    llm_stream *streams[MODEL_STREAMS];
+    llm_error error;
+    uint32_t which;
+    ask_model(connection, streams);
+    for (uint32_t i = 0; i < MODEL_STREAMS && kill_first; i++)
+        ck_assert_int_eq(llm_streams_wait_any(&streams[i], 1, WAIT_NS, &which, &error), LLM_OK);
+    if (kill_first)
+        test_daemon_kill_engine(daemon);
+    for (uint32_t i = 0; i < MODEL_STREAMS; i++) {
+        uint32_t total = 0, count;
+        do {
+            ck_assert_msg(llm_stream_read(streams[i], out_tokens[i] + total, NULL,
+                                          MODEL_TOKENS + 1 - total, WAIT_NS, &count,
+                                          &error) == LLM_OK,
+                          "%s", error.message);
+            total += count;
+        } while (count > 0);
+        ck_assert_uint_eq(total, MODEL_TOKENS);
+        llm_stream_close(streams[i]);
+    }
+    llm_disconnect(connection);
+}
+
+static const struct {
+    enum llm_crash_point point;
+    int pass;
+    const char *engines;
+    bool kill_first;
+} model_ways[] = {
+    /* each point that only a model passes */
+    {LLM_CRASH_weights_begin, 1, "1", false},
+    {LLM_CRASH_weights_bytes, 1, "2", false},
+    {LLM_CRASH_weights_commit, 1, "1", false},
+    {LLM_CRASH_memory_filled, 1, "2", false},
+    {LLM_CRASH_memory_public, 1, "1", false},
+    {LLM_CRASH_memory_dropped, 1, "2-2", true},
+    /* and some of the others */
+    {LLM_CRASH_memory_filled, 2, "1", false},
+    {LLM_CRASH_memory_public, 2, "2", false},
+    {LLM_CRASH_memory_made, 9, "1", false},
+    {LLM_CRASH_block_header, 2, "1", false},
+    {LLM_CRASH_block_sealed, 4, "2", false},
+    {LLM_CRASH_block_taken, 3, "2-2", true},
+    {LLM_CRASH_req_published, 30, "1", false},
+    {LLM_CRASH_req_token, 50, "2", false},
+    {LLM_CRASH_stream_tokens, 20, "2-2", true},
+    {LLM_CRASH_stream_done, 2, "1", false},
+    {LLM_CRASH_req_try, 2, "2-2", true},
+    {LLM_CRASH_conn_resumed, 1, "2-2", true},
+    {LLM_CRASH_ready_ctl, 1, "2-2", true},
+};
+#ifdef __SANITIZE_ADDRESS__
+#define MODEL_WAYS 6
+#else
+#define MODEL_WAYS ((int)(sizeof model_ways / sizeof model_ways[0]))
+#endif
+
+START_TEST(the_model_says_the_same_wherever_the_engine_dies)
+{
+    static uint32_t undisturbed[MODEL_STREAMS][MODEL_TOKENS + 1];
+    static uint32_t disturbed[MODEL_STREAMS][MODEL_TOKENS + 1];
+    const char *const arguments[] = {"--model", "tinynotes", NULL};
+    struct test_daemon daemon;
+    unsetenv("LLMD_CRASH");
+    test_daemon_start_in(&daemon, "crash", arguments);
+    run_model(&daemon, false, undisturbed);
+    test_daemon_stop(&daemon);
+
+    choose_point(model_ways[_i].point, model_ways[_i].pass, model_ways[_i].engines);
+    test_daemon_start_in(&daemon, "crash", arguments);
+    run_model(&daemon, model_ways[_i].kill_first, disturbed);
+    ck_assert_mem_eq(disturbed, undisturbed, sizeof disturbed);
+    ck_assert_msg(test_daemon_generation(&daemon) > (model_ways[_i].kill_first ? 2 : 1),
+                  "%s was never passed", llm_crash_point_name(model_ways[_i].point));
+    test_daemon_assert_clean(&daemon);
+    test_daemon_stop(&daemon);
+}
+END_TEST
+
+START_TEST(every_point_of_the_engine_has_a_scenario_that_passes_it)
+{
+    for (int point = 0; point < LLM_CRASH_POINT_COUNT; point++) {
+        enum scenario scenario = scenario_of((enum llm_crash_point)point);
+        bool found = llm_crash_point_who((enum llm_crash_point)point) != LLM_CRASH_OF_ENGINE ||
+                     scenario == FIRST_ENGINE || scenario == SECOND_ENGINE;
+        for (int way = 0; way < MODEL_WAYS; way++)
+            found |= (int)model_ways[way].point == point;
+        ck_assert_msg(found, "%s: no scenario passes it",
+                      llm_crash_point_name((enum llm_crash_point)point));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("e2e/crash_points");
@@ -147,9 +310,11 @@ int main(void)
                         LLM_CRASH_POINT_COUNT * WAYS);
     tcase_add_test(tcase, an_engine_that_dies_in_its_recovery_is_recovered_from);
     tcase_add_test(tcase, a_request_that_kills_two_engines_fails_alone);
+    tcase_add_loop_test(tcase, the_model_says_the_same_wherever_the_engine_dies, 0, MODEL_WAYS);
+    tcase_add_test(tcase, every_point_of_the_engine_has_a_scenario_that_passes_it);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
+    srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

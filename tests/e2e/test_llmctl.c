@@ -62,6 +62,103 @@ START_TEST(every_list_is_json_when_asked)
 }
 END_TEST
 
+START_TEST(counters_come_with_units_rates_and_for_prometheus)
+{
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 3 --ignore-eos Once && llmctl counters"), 0);
+    ASSERT_SAYS("WHAT IT COUNTS");
+    ck_assert_int_eq(RUN("llmctl counters | grep -E '^tokens_out +3 +tokens '"), 0);
+    ck_assert_int_eq(RUN("(sleep 0.1; llmctl generate --max-tokens 5 --ignore-eos Once) >&2 & "
+                         "llmctl counters --watch 2 --times 1 | grep -E "
+                         "'^tokens_out +8 +[0-9.]+ +tokens'; rc=$?; wait; exit $rc"),
+                     0);
+    ck_assert_int_eq(RUN("llmctl counters --watch 0.1 --times 2 --json"), 0);
+    json_error_t error;
+    const char *second = strchr(out, '\n') + 1;
+    json_t *read = json_loads(second, 0, &error);
+    ck_assert_msg(read != NULL, "%s in %s", error.text, second);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(read, "counters"), "tokens_out")), 8);
+    ck_assert_double_eq(
+        json_real_value(json_object_get(json_object_get(read, "per_second"), "tokens_out")), 0.0);
+    json_decref(read);
+    /* Each sample's name was announced with HELP and TYPE, and no line has another form. */
+    ck_assert_int_eq(RUN("llmctl counters --prometheus | tee %s/story | awk '"
+                         "/^# HELP [a-z_]+ ./ {help[$3]=1; next} "
+                         "/^# TYPE [a-z_]+ (counter|gauge)$/ {type[$3]=1; next} "
+                         "{name=$1; sub(/[{].*/, \"\", name); "
+                         "if (!help[name] || !type[name] || $NF !~ /^[0-9.e+-]+$/) exit 1}'",
+                         served.directory),
+                     0);
+    ck_assert_int_eq(RUN("grep -c '^llmd_tokens_out_total 8$' %s/story", served.directory), 0);
+    ck_assert_int_eq(RUN("grep -c '^llmd_serving 1$' %s/story", served.directory), 0);
+}
+END_TEST
+
+START_TEST(errors_say_when_first_and_when_last)
+{
+    long long engine = status_number("engine", "pid");
+    ck_assert_int_eq(RUN("kill -9 %lld", engine), 0);
+    while (status_number("engine", "ready_generation") < 2)
+        test_sleep_ms(20);
+    ck_assert_int_eq(RUN("llmctl errors --json"), 0);
+    json_t *list = json_loads(out, 0, NULL);
+    json_t *entry = json_array_get(list, 0);
+    long long first = json_integer_value(json_object_get(entry, "first_unix_ns"));
+    ck_assert_int_gt(first, 1000000000000000000LL);
+    ck_assert_int_eq(json_integer_value(json_object_get(entry, "last_unix_ns")), first);
+    ck_assert_int_eq(json_integer_value(json_object_get(entry, "count")), 1);
+    json_decref(list);
+}
+END_TEST
+
+START_TEST(the_doctor_knows_this_machine_and_this_daemon)
+{
+    int rc = RUN("llmctl doctor --json");
+    json_error_t error;
+    json_t *read = json_loads(out, 0, &error), *line;
+    ck_assert_msg(read != NULL, "%s in %s", error.text, out);
+    ck_assert_int_eq(rc, json_is_true(json_object_get(read, "ok")) ? 0 : 1);
+    size_t i;
+    bool found = false;
+    json_array_foreach(json_object_get(read, "lines"), i, line) found =
+        found || strstr(json_string_value(json_object_get(line, "fact")),
+                        "serves tinynotes, state running, engine generation 1");
+    ck_assert_msg(found, "%s", out);
+    json_decref(read);
+    RUN("llmctl doctor");
+    ASSERT_SAYS("ok    versions      daemon and llmctl are version");
+    ck_assert_int_eq(RUN("LLMD_BINARY=/nowhere llmctl doctor --socket /tmp/no-such-socket"), 1);
+    ASSERT_SAYS("LLMD_BINARY=/nowhere is not a program");
+}
+END_TEST
+
+START_TEST(settings_are_shown_with_their_origin_and_checked)
+{
+    ck_assert_int_eq(RUN("printf '[limits]\nrequests = 7\n' > %s/story && "
+                         "llmctl config show limits.requests --config %s/story",
+                         served.directory, served.directory),
+                     0);
+    ck_assert_int_eq(RUN("llmctl config show limits.requests --config %s/story | grep -E "
+                         "'^limits.requests +7 +%s/story:2$'",
+                         served.directory, served.directory),
+                     0);
+    ck_assert_int_eq(RUN("llmctl config show limits.sequences | grep -E ' 72 +default$'"), 0);
+    ck_assert_int_eq(RUN("llmctl config show limits.nothing 2>&1"), 1);
+    ASSERT_SAYS("there is no setting or table \"limits.nothing\"");
+    ck_assert_int_eq(RUN("llmctl config check %s/story", served.directory), 0);
+    ASSERT_SAYS("warn  limits.requests = 7 is less than limits.sequences = 72");
+    ck_assert_int_eq(RUN("printf '[limits]\nrequets = 7\n[kv]\npool_bytes = 1.5\n' > %s/story && "
+                         "llmctl config check --json %s/story",
+                         served.directory, served.directory),
+                     1);
+    json_t *read = json_loads(out, 0, NULL);
+    ck_assert(json_is_false(json_object_get(read, "ok")));
+    ck_assert_uint_eq(json_array_size(json_object_get(read, "findings")), 3);
+    json_decref(read);
+    ASSERT_SAYS("did you mean limits.requests?");
+}
+END_TEST
+
 START_TEST(the_plan_of_a_model_is_there_after_a_restart_too)
 {
     for (int restart = 0; restart < 2; restart++) {
@@ -241,6 +338,10 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, status_shows_daemon_device_model_and_clients);
     tcase_add_test(tc, every_list_is_json_when_asked);
+    tcase_add_test(tc, counters_come_with_units_rates_and_for_prometheus);
+    tcase_add_test(tc, errors_say_when_first_and_when_last);
+    tcase_add_test(tc, the_doctor_knows_this_machine_and_this_daemon);
+    tcase_add_test(tc, settings_are_shown_with_their_origin_and_checked);
     tcase_add_test(tc, the_plan_of_a_model_is_there_after_a_restart_too);
     tcase_add_test(tc, generate_prints_the_answer_and_same_seed_means_same_answer);
     tcase_add_test(tc, generate_ends_before_the_stop_string);

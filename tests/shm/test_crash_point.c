@@ -1,6 +1,7 @@
 /*
  * test_crash_point.c - shm/crash_point: each chosen place kills at the chosen pass, and only there.
- * How: a child process per point does one submission and one answer of two tokens; the parent sees how it died.
+ * How: a child process per point does one submission, one cancel, all that sleepers and wakers do, and one answer of two
+ * tokens; the parent sees how it died.
  * Also: whatever the point, the dead writer left a record that a reader understands and a new one can go on with.
  */
 #include "shm/crash_point.h"
@@ -9,12 +10,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "shm/queue.h"
 #include "shm/stream.h"
+#include "shm/wait.h"
 
 static const struct llm_geometry geometry = {.queue_entries = 8,
                                              .event_entries = 8,
@@ -55,8 +58,25 @@ static void write_answer(struct llm_publisher *publisher, uint32_t already)
     llm_stream_writer_finish(&writer, LLM_OK, LLM_FINISH_LENGTH, "");
 }
 
+/* Both directions of sleeping and waking, and a cancel that nobody waits for. */
+static void sleep_and_wake(void)
+{
+    struct llm_up_header *header = up;
+    _Atomic uint32_t *words = (void *)((char *)up + llm_up_map(&geometry).cancel_offset);
+    int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    llm_engine_set_asleep(down, true);
+    if (!llm_engine_ring(down, bell))
+        _exit(1);
+    llm_engine_set_asleep(down, false);
+    llm_cancel_post(header, words, 1, 7);
+    llm_client_sleep(header, down, 0, 1000);
+    llm_client_arm_bell(header);
+    close(bell);
+}
+
 static void submit_and_answer(void)
 {
+    sleep_and_wake();
     struct llm_queue_producer producer;
     struct llm_queue_consumer consumer;
     struct llm_publisher publisher;
@@ -134,6 +154,29 @@ START_TEST(a_later_pass_and_no_choice_let_it_live)
 }
 END_TEST
 
+static void write_answer_again(void)
+{
+    struct llm_publisher publisher;
+    llm_publisher_init(&publisher, down, &geometry);
+    write_answer(&publisher, 0);
+}
+
+START_TEST(a_process_that_chooses_late_dies_all_the_same)
+{
+    unsetenv("LLMD_CRASH");
+    pid_t child = fork();
+    if (child == 0) {
+        submit_and_answer(); /* passes each point, before the choice */
+        llm_crash_point_choose("stream_done:1");
+        write_answer_again();
+        _exit(0);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+END_TEST
+
 START_TEST(a_malformed_choice_stops_the_process)
 {
     const char *wrong[] = {"stream_done", "stream_done:0", "nowhere:1", "stream_done:1x", ":1", ""};
@@ -147,12 +190,13 @@ int main(void)
     Suite *suite = suite_create("shm/crash_point");
     TCase *tc = tcase_create("crash_point");
     tcase_add_checked_fixture(tc, setup, teardown);
-    /* The points of shm/ come first in the list; daemon/ has tests of its own for the others. */
+    /* The points of shm/ come first in the list; e2e/crash_points walks the whole of it. */
     int shm_points = LLM_CRASH_event_word + 1;
     tcase_add_loop_test(tc, every_point_kills_at_its_first_pass, 0, shm_points);
     tcase_add_loop_test(tc, a_writer_killed_anywhere_leaves_an_answer_that_another_completes, 0,
                         shm_points);
     tcase_add_test(tc, a_later_pass_and_no_choice_let_it_live);
+    tcase_add_test(tc, a_process_that_chooses_late_dies_all_the_same);
     tcase_add_loop_test(tc, a_malformed_choice_stops_the_process, 0, 6);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -254,6 +254,7 @@ static const struct {
     F(llm_status_step, decode_tokens),
     F(llm_status_step, sequences),
     F(llm_status_error, count),
+    F(llm_status_error, first_ns),
     F(llm_status_error, last_ns),
     F(llm_status_error, text),
     F(llm_status_file, keeper),
@@ -297,6 +298,9 @@ static const struct {
     N(LLM_VERB_MEMORY),
     N(LLM_VERB_STOP),
     N(LLM_VERB_RESTART_ENGINE),
+    N(LLM_VERB_DRAIN),
+    N(LLM_VERB_DRAIN_STOP),
+    N(LLM_VERB_RESUME),
     N(LLM_FD_CTL),
     N(LLM_FD_UP),
     N(LLM_FD_DOWN),
@@ -307,6 +311,8 @@ static const struct {
     N(LLM_DAEMON_RECOVERING),
     N(LLM_DAEMON_STOPPING),
     N(LLM_DAEMON_FAILED),
+    N(LLM_DAEMON_DRAINING),
+    N(LLM_DAEMON_DRAINED),
     N(LLM_OP_NOP),
     N(LLM_OP_GENERATE),
     N(LLM_OP_CANCEL),
@@ -349,12 +355,16 @@ static const struct {
     N(LLM_COUNTER_WAKES),
     N(LLM_COUNTER_PARKS),
     N(LLM_COUNTER_CLIENTS_DETACHED),
+    N(LLM_COUNTER_DOORBELLS_MUTED),
     N(CHANNEL_KEPT),
     N(CHANNEL_ATTACH),
     N(CHANNEL_DETACH),
     N(CHANNEL_SERVE),
     N(CHANNEL_ANSWER),
     N(CHANNEL_STOP),
+    N(CHANNEL_DRAIN),
+    N(CHANNEL_RESUME),
+    N(CHANNEL_BEAT),
     N(CHANNEL_ALLOC),
     N(CHANNEL_OPEN),
     N(CHANNEL_DEPOSIT),
@@ -363,6 +373,7 @@ static const struct {
     N(CHANNEL_BAD_CLIENT),
     N(CHANNEL_READY),
     N(CHANNEL_FAILED),
+    N(CHANNEL_DRAINED),
     N(LLM_OK),
     N(LLM_ERR_INVALID),
     N(LLM_ERR_NOT_FOUND),
@@ -389,11 +400,11 @@ static const struct {
 };
 
 /* The lists above are whole: these fail when one of them grew. */
-static_assert(LLM_VERB_COUNT == LLM_VERB_RESTART_ENGINE + 1, "list the new verb");
+static_assert(LLM_VERB_COUNT == LLM_VERB_RESUME + 1, "list the new verb");
 static_assert(LLM_ATTACH_FDS == LLM_FD_TO_CLIENT + 1, "list the new descriptor");
 static_assert(LLM_OP_COUNT == LLM_OP_CHECK + 1, "list the new operation");
 static_assert(LLM_STATUS_COUNT == LLM_ERR_POISON + 1, "list the new status");
-static_assert(LLM_COUNTER_COUNT == LLM_COUNTER_CLIENTS_DETACHED + 1, "list the new counter");
+static_assert(LLM_COUNTER_COUNT == LLM_COUNTER_DOORBELLS_MUTED + 1, "list the new counter");
 static_assert(LLM_REQUEST_FLAGS_KNOWN ==
                   (LLM_REQUEST_HAS_SEED | LLM_REQUEST_LOGPROBS | LLM_REQUEST_IGNORE_EOS),
               "list the new flag");

@@ -93,6 +93,7 @@ static void *run_engine(void *argument)
             return argument;
         llm_queue_advance(&consumer);
         llm_event_push(&events, 0, round);
+        llm_event_announce(&events);
         llm_client_wake(&waker);
         round++;
     }
@@ -246,6 +247,7 @@ START_TEST(a_sleep_ends_at_its_time_out_and_at_once_when_the_word_moved)
     struct llm_event_writer events;
     llm_event_writer_init(&events, memories.down, &geometry);
     llm_event_push(&events, 0, 1);
+    llm_event_announce(&events);
     llm_client_sleep(memories.up, memories.down, 0, UINT64_MAX);
     const struct llm_up_header *up = memories.up;
     ck_assert_uint_eq(atomic_load(&up->sleepers), 0);

@@ -101,6 +101,7 @@ static void draw_config(struct sim *sim)
 static void draw_step(struct sim *sim)
 {
     sim->config.running_max = sim_between(&sim->random, 1, 6);
+    sim->config.user_running_max = sim_between(&sim->random, 1, sim->config.running_max);
     sim->config.step_tokens = sim_between(&sim->random, sim->config.running_max, 24);
 }
 
@@ -159,6 +160,7 @@ static void begin(struct sim *sim, uint64_t seed)
     sim->kill_chance = sim_chance(&sim->random, 500) ? sim_below(&sim->random, 20) : 0;
     sim->fail_chance = sim_chance(&sim->random, 300) ? sim_below(&sim->random, 20) : 0;
     open_core(sim);
+    sim_order_reset(&sim->order, sim->config.user_running_max);
 }
 
 /* ---- After every call -------------------------------------------------------------------------------- */
@@ -303,7 +305,7 @@ static void restart(struct sim *sim)
     memset(sim->rows_of_ids, 0xa5, sizeof sim->rows_of_ids);
     bool replaced = replace_weights(sim);
     open_core(sim);
-    sim_order_reset(&sim->order);
+    sim_order_reset(&sim->order, sim->config.user_running_max);
     bool cold = !sim->tables.exact_hash || sim_chance(&sim->random, 200);
     bool damaged = sim_chance(&sim->random, 200);
     for (block_id block = 0; block < SIM_BLOCKS_MAX; block++)

@@ -2,9 +2,18 @@
 
 #include <string.h>
 
-void sim_order_reset(struct sim_order *order)
+void sim_order_reset(struct sim_order *order, uint32_t user_running_max)
 {
     memset(order, 0, sizeof *order);
+    order->user_running_max = user_running_max;
+}
+
+static uint32_t seats_of(const struct sim_order *order, uint32_t user)
+{
+    uint32_t seats = 0;
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
+        seats += order->places[slot].where == SIM_RUNNING && order->places[slot].user == user;
+    return seats;
 }
 
 static bool user_waits(const struct sim_order *order, uint32_t user)
@@ -30,7 +39,8 @@ static const char *first_start(struct sim_order *order, uint32_t user)
             return "a new request started while a preempted one waits";
     memset(order->overtaken[user], 0, sizeof order->overtaken[user]);
     for (uint32_t other = 0; other < SIM_USERS_MAX; other++)
-        if (other != user && user_waits(order, other) && ++order->overtaken[other][user] > 1)
+        if (other != user && user_waits(order, other) &&
+            seats_of(order, other) < order->user_running_max && ++order->overtaken[other][user] > 1)
             return "a user started two requests while another user waited";
     return NULL;
 }
@@ -46,6 +56,8 @@ static const char *started(struct sim_order *order, struct sim_place *place)
         wrong = first_start(order, place->user);
     }
     place->where = SIM_RUNNING;
+    if (seats_of(order, place->user) > order->user_running_max)
+        return "a user has more seats than one may";
     return wrong;
 }
 

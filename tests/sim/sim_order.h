@@ -1,9 +1,10 @@
 /*
  * sim_order.h - checks who goes first, from the effects alone.
  *
- * Idea     Three sentences, each a bound on waiting: only the youngest running request is preempted; while a
- *          preempted request waits, nobody starts for the first time; while a user has something waiting,
- *          every other user starts at most one request.
+ * Idea     Four sentences, each a bound on waiting: only the youngest running request is preempted; while a
+ *          preempted request waits, nobody starts for the first time; no user has more seats than one may;
+ *          while a user who may have another seat has something waiting, every other user starts at most one
+ *          request.
  * Threads  One.
  * See      sim_core.c, daemon/core/README.md (rules 7 to 9).
  */
@@ -31,10 +32,11 @@ struct sim_order {
     uint32_t overtaken[SIM_USERS_MAX]
                       [SIM_USERS_MAX]; /* [v][u]: starts by u since v's turn or wait began */
     uint64_t starts;
+    uint32_t user_running_max;
 };
 
 /* A new core knows nothing of old turns. */
-void sim_order_reset(struct sim_order *order);
+void sim_order_reset(struct sim_order *order, uint32_t user_running_max);
 void sim_order_admitted(struct sim_order *order, uint32_t slot, uint32_t uid);
 /* Returns NULL, or the sentence that does not hold. */
 const char *sim_order_effect(struct sim_order *order, const struct core_effect *effect);

@@ -34,6 +34,11 @@ void test_daemon_start_prepared(struct test_daemon *daemon,
                                 void (*prepare)(const struct test_daemon *daemon),
                                 const char *const *arguments);
 void test_daemon_start(struct test_daemon *daemon, const char *const *arguments);
+/* The two halves of it, for a daemon that may die on its way, or that is started again in its directory: a launch
+ * keeps a directory that is set, and waits for nothing. */
+void test_daemon_launch(struct test_daemon *daemon, const char *folder,
+                        const char *const *arguments);
+void test_daemon_await(struct test_daemon *daemon);
 /* SIGTERM; it must end with exit code 0 and leave nothing behind. */
 void test_daemon_stop(struct test_daemon *daemon);
 /* The same for one that was told to stop otherwise, or is to be found dead. */

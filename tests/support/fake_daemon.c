@@ -124,6 +124,7 @@ static void lie(struct connection *connection, const struct llm_submission *subm
                  llm_commit_pack(submission->stream_epoch, false, submission->log_words + 1));
     llm_event_push(&connection->publisher.events, submission->stream_slot,
                    submission->stream_epoch);
+    llm_event_announce(&connection->publisher.events);
     connection->published = true;
 }
 

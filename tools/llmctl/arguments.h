@@ -49,6 +49,17 @@ struct arguments {
     bool tokens;
     bool ignore_eos;
     bool stats;
+
+    /* counters */
+    uint64_t watch_ns; /* 0: once */
+    uint32_t times;    /* 0: until interrupted */
+    bool prometheus;
+
+    /* drain */
+    bool stay;
+
+    /* config show */
+    const char *config_file;
 };
 
 enum option_kind {

@@ -1,4 +1,4 @@
-/* llmctl clients, requests, counters, errors - the status file's rows, as a table or as JSON. */
+/* llmctl clients, requests, errors - the status file's rows, as a table or as JSON. */
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -153,34 +153,6 @@ enum llmctl_exit llmctl_requests(const struct arguments *arguments)
     return show(arguments, requests_table, requests_json);
 }
 
-/* ---- counters -------------------------------------------------------------------------------------- */
-
-static void counters_table(const struct status_view *view)
-{
-    static const char *const names[] = {"COUNTER", "VALUE", "WHAT IT COUNTS"};
-    struct text_table table;
-    head(&table, "lrl", names);
-    for (int i = 0; i < LLM_COUNTER_COUNT; i++) {
-        text_table_cell(&table, "%s", llm_counter_name((enum llm_counter)i));
-        text_table_cell(&table, "%s", text_grouped(view->counters[i]).text);
-        text_table_cell(&table, "%s", llm_counter_help((enum llm_counter)i));
-    }
-    text_table_close(&table, stdout);
-}
-
-static void counters_json(const struct status_view *view, struct json_out *json)
-{
-    json_out_object(json, NULL);
-    for (int i = 0; i < LLM_COUNTER_COUNT; i++)
-        json_out_count(json, llm_counter_name((enum llm_counter)i), view->counters[i]);
-    json_out_end(json);
-}
-
-enum llmctl_exit llmctl_counters(const struct arguments *arguments)
-{
-    return show(arguments, counters_table, counters_json);
-}
-
 /* ---- errors ---------------------------------------------------------------------------------------- */
 
 static void print_moment(struct text_table *table, uint64_t wall_ns)
@@ -195,11 +167,12 @@ static void print_moment(struct text_table *table, uint64_t wall_ns)
 
 static void errors_table(const struct status_view *view)
 {
-    static const char *const names[] = {"LAST", "TIMES", "FROM", "WHAT"};
+    static const char *const names[] = {"FIRST", "LAST", "TIMES", "FROM", "WHAT"};
     struct text_table table;
-    head(&table, "lrll", names);
+    head(&table, "llrll", names);
     for (uint32_t i = 0; i < view->error_count; i++) {
         const struct view_error *e = &view->errors[i];
+        print_moment(&table, e->first_ns);
         print_moment(&table, e->last_ns);
         text_table_cell(&table, "%s", text_grouped(e->count).text);
         text_table_cell(&table, "%s", e->from);
@@ -216,6 +189,7 @@ static void errors_json(const struct status_view *view, struct json_out *json)
         json_out_object(json, NULL);
         json_out_text(json, "from", e->from);
         json_out_count(json, "count", e->count);
+        json_out_count(json, "first_unix_ns", e->first_ns);
         json_out_count(json, "last_unix_ns", e->last_ns);
         json_out_text(json, "text", e->text);
         json_out_end(json);

@@ -41,17 +41,25 @@ enum llmctl_exit llmctl_fail(const struct llm_error *error);
 enum llm_status llmctl_connect(const struct arguments *arguments, bool autostart,
                                llm_connection **out_connection, llm_error *error) LLM_MUST_CHECK;
 
+/* The table as part of a manual page (man.c): "verbs", "options". False: no such part. */
+bool llmctl_print_man(const char *part);
+
 /* The rows' functions, by file. */
 enum llmctl_exit llmctl_status(const struct arguments *arguments);         /* status.c */
 enum llmctl_exit llmctl_clients(const struct arguments *arguments);        /* lists.c */
 enum llmctl_exit llmctl_requests(const struct arguments *arguments);       /* lists.c */
 enum llmctl_exit llmctl_errors(const struct arguments *arguments);         /* lists.c */
-enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* lists.c */
+enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* counters.c */
 enum llmctl_exit llmctl_check(const struct arguments *arguments);          /* check.c */
 enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
+enum llmctl_exit llmctl_doctor(const struct arguments *arguments);         /* doctor.c */
+enum llmctl_exit llmctl_drain(const struct arguments *arguments);          /* steer.c */
+enum llmctl_exit llmctl_resume(const struct arguments *arguments);         /* steer.c */
 enum llmctl_exit llmctl_stop(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_engine_restart(const struct arguments *arguments); /* steer.c */
+enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* config.c */
+enum llmctl_exit llmctl_config_show(const struct arguments *arguments);    /* config.c */
 enum llmctl_exit llmctl_model_plan(const struct arguments *arguments);     /* plan.c */
 enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
 

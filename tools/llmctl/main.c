@@ -2,8 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "tools/llmctl/complete.h"
 #include "tools/llmctl/llmctl.h"
+
+#define COMPLETION_S 2
 
 static void print_options(const struct option *options)
 {
@@ -88,11 +92,34 @@ static enum llmctl_exit run_verb(const struct llmctl_verb *verb, int argc, const
     return result;
 }
 
+/* What build and shells ask, people do not: `llmctl __man PART`, `llmctl __complete -- PROGRAM WORDS...`. */
+static bool answer_machine(int argc, const char *const *argv, enum llmctl_exit *out_result)
+{
+    if (argc == 3 && strcmp(argv[1], "__man") == 0) {
+        *out_result = llmctl_print_man(argv[2]) ? LLMCTL_DONE : LLMCTL_USAGE;
+        return true;
+    }
+    if (argc > 2 && strcmp(argv[1], "__complete") == 0 && strcmp(argv[2], "--") == 0) {
+        alarm(COMPLETION_S); /* whoever pressed a key does not wait for us */
+        complete_print(argc - 3, argv + 3, stdout);
+        *out_result = LLMCTL_DONE;
+        return true;
+    }
+    return false;
+}
+
 static enum llmctl_exit act(int argc, char **writable_argv)
 {
     const char *const *argv = (const char *const *)writable_argv;
+    enum llmctl_exit machine;
     if (argc < 2)
         return usage("what shall be done?", "");
+    if (answer_machine(argc, argv, &machine))
+        return machine;
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("llmctl " LLMD_VERSION);
+        return LLMCTL_DONE;
+    }
     if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "-h") == 0) {
         print_all_help();

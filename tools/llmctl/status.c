@@ -19,6 +19,10 @@ static void print_text(const struct status_view *v, const char *ailment)
            v->keeper_pid, text_clock(up_ns(v)).text, v->engine_generation);
     if (ailment)
         printf("trouble  %s\n", ailment);
+    if (v->daemon_state == LLM_DAEMON_DRAINING)
+        printf("state    draining, %u requests left\n", v->requests_running + v->requests_queued);
+    if (v->daemon_state == LLM_DAEMON_DRAINED)
+        puts("state    drained; `llmctl resume` takes requests again, `llmctl stop` ends it");
     if (v->ready_generation == 0) /* no engine ever got so far as to write its half */
         return;
     printf("device   %-32s  pool %s blocks x %u tokens, %s held, %s cached, %s free\n",

@@ -131,7 +131,10 @@ static void take_errors(struct status_view *view, const char *from,
         if (count == 0)
             continue;
         struct view_error *out = &view->errors[view->error_count++];
-        *out = (struct view_error){.from = from, .count = count, .last_ns = LOOK(ring[i].last_ns)};
+        *out = (struct view_error){.from = from,
+                                   .count = count,
+                                   .first_ns = LOOK(ring[i].first_ns),
+                                   .last_ns = LOOK(ring[i].last_ns)};
         TAKE_TEXT(out->text, ring[i].text);
     }
 }
@@ -183,7 +186,8 @@ const char *status_view_state_name(uint32_t daemon_state)
     static const char *const names[] = {
         [LLM_DAEMON_STARTING] = "starting",     [LLM_DAEMON_RUNNING] = "running",
         [LLM_DAEMON_RECOVERING] = "recovering", [LLM_DAEMON_STOPPING] = "stopping",
-        [LLM_DAEMON_FAILED] = "failed",
+        [LLM_DAEMON_FAILED] = "failed",         [LLM_DAEMON_DRAINING] = "draining",
+        [LLM_DAEMON_DRAINED] = "drained",
     };
     return daemon_state < sizeof names / sizeof names[0] ? names[daemon_state] : "unknown";
 }

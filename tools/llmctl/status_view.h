@@ -44,7 +44,8 @@ struct view_request {
 struct view_error {
     const char *from; /* "keeper", "engine" */
     uint64_t count;
-    uint64_t last_ns; /* CLOCK_REALTIME */
+    uint64_t first_ns; /* CLOCK_REALTIME, like the next */
+    uint64_t last_ns;
     char text[LLM_NOTE_BYTES];
 };
 

@@ -1,4 +1,4 @@
-/* llmctl ping, cancel, engine restart, stop - one call to the library each. */
+/* llmctl ping, cancel, engine restart, drain, resume, stop - one call to the library each. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,5 +153,72 @@ enum llmctl_exit llmctl_stop(const struct arguments *arguments)
     char sentence[64];
     snprintf(sentence, sizeof sentence, "the daemon (pid %u) has ended", info.keeper_pid);
     say(arguments, sentence, "pid", info.keeper_pid);
+    return LLMCTL_DONE;
+}
+
+/* ---- drain, resume --------------------------------------------------------------------------------- */
+
+static bool drained(const struct arguments *arguments, uint64_t keeper_pid)
+{
+    struct status_view *view;
+    if (daemon_look(arguments, &view, NULL) != LLM_OK)
+        return !process_lives((uint32_t)keeper_pid);
+    bool done = view->daemon_state == LLM_DAEMON_DRAINED || !process_lives((uint32_t)keeper_pid);
+    free(view);
+    return done;
+}
+
+static enum llm_status fail_still_running(const struct arguments *arguments,
+                                          struct llm_error *error)
+{
+    struct status_view *view;
+    uint32_t left = 0;
+    if (daemon_look(arguments, &view, NULL) == LLM_OK) {
+        left = view->requests_running + view->requests_queued;
+        free(view);
+    }
+    return llm_fail(error, LLM_ERR_TIMEOUT,
+                    "%u requests are left after %s; the daemon goes on draining (`llmctl resume` "
+                    "takes that back, `llmctl stop` ends it now)",
+                    left, text_span(arguments->timeout_ns).text);
+}
+
+enum llmctl_exit llmctl_drain(const struct arguments *arguments)
+{
+    llm_connection *connection;
+    llm_error error;
+    llm_connection_info info;
+    if (llmctl_connect(arguments, false, &connection, &error) != LLM_OK)
+        return llmctl_fail(&error);
+    enum llm_status status = llm_connection_describe(connection, &info, &error);
+    if (status == LLM_OK)
+        status = llm_daemon_drain(connection, !arguments->stay, &error);
+    llm_disconnect(connection);
+    if (status == LLM_OK &&
+        !wait_until(arguments, info.keeper_pid, arguments->stay ? drained : keeper_gone))
+        status = fail_still_running(arguments, &error);
+    if (status != LLM_OK)
+        return llmctl_fail(&error);
+    char sentence[96];
+    snprintf(sentence, sizeof sentence, "nothing is left to do; the daemon (pid %u) %s",
+             info.keeper_pid, arguments->stay ? "stays and takes no requests" : "has ended");
+    say(arguments, sentence, "pid", info.keeper_pid);
+    return LLMCTL_DONE;
+}
+
+enum llmctl_exit llmctl_resume(const struct arguments *arguments)
+{
+    llm_connection *connection;
+    llm_error error;
+    llm_connection_info info;
+    if (llmctl_connect(arguments, false, &connection, &error) != LLM_OK)
+        return llmctl_fail(&error);
+    enum llm_status status = llm_connection_describe(connection, &info, &error);
+    if (status == LLM_OK)
+        status = llm_daemon_resume(connection, &error);
+    llm_disconnect(connection);
+    if (status != LLM_OK)
+        return llmctl_fail(&error);
+    say(arguments, "the daemon takes requests again", "pid", info.keeper_pid);
     return LLMCTL_DONE;
 }

@@ -36,7 +36,7 @@ void text_printable(char *out, size_t capacity, const char *text);
 
 /* ---- Tables ---------------------------------------------------------------------------------------- */
 
-#define TEXT_COLUMNS_MAX    10
+#define TEXT_COLUMNS_MAX    20
 #define TEXT_CELL_BYTES_MAX 200
 
 struct text_table {

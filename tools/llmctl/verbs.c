@@ -22,14 +22,33 @@ static const struct option generate_options[] = {
     {0},
 };
 
+static const struct option counters_options[] = {
+    {"watch", "SECONDS", OPTION_SECONDS, FIELD(watch_ns),
+     "again and again, with what was counted per second since the last time"},
+    {"times", "N", OPTION_COUNT, FIELD(times), "with --watch: this often, then end"},
+    {"prometheus", NULL, OPTION_FLAG, FIELD(prometheus), "in Prometheus' text format"},
+    {0},
+};
+static const struct option drain_options[] = {
+    {"stay", NULL, OPTION_FLAG, FIELD(stay), "do not end the daemon when nothing is left"},
+    {0},
+};
+static const struct option config_options[] = {
+    {"config", "FILE", OPTION_TEXT, FIELD(config_file), "read this file after the usual ones"},
+    {0},
+};
+
 const struct llmctl_verb llmctl_verbs[] = {
     {"status", NULL, "", "how the daemon is, also when its engine hangs or is dead", llmctl_status,
      NULL, 0, 0, 0},
     {"clients", NULL, "", "who is connected", llmctl_clients, NULL, 0, 0, 0},
     {"requests", NULL, "", "what is running and waiting", llmctl_requests, NULL, 0, 0, 0},
-    {"counters", NULL, "", "what was done since the daemon started", llmctl_counters, NULL, 0, 0,
-     0},
-    {"errors", NULL, "", "what went wrong, how often and when last", llmctl_errors, NULL, 0, 0, 0},
+    {"counters", NULL, "", "what was done since the daemon started", llmctl_counters,
+     counters_options, 0, 0, 0},
+    {"errors", NULL, "", "what went wrong, how often, when first and when last", llmctl_errors,
+     NULL, 0, 0, 0},
+    {"doctor", NULL, "", "what on this machine holds llmd back, and how to mend it", llmctl_doctor,
+     NULL, 0, 0, 10 * S},
     {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
     {"generate", NULL, "[PROMPT]", "answer a prompt (or stdin), streaming; Ctrl-C cancels it",
      llmctl_generate, generate_options, 0, 1, 0},
@@ -38,8 +57,16 @@ const struct llmctl_verb llmctl_verbs[] = {
     {"ping", NULL, "", "one round trip through the engine", llmctl_ping, NULL, 0, 0, 10 * S},
     {"model", "plan", "[NAME]", "the kernel calls of one step of a model", llmctl_model_plan, NULL,
      0, 1, 10 * S},
+    {"config", "check", "[FILE]", "everything wrong with FILE, or with the usual configuration",
+     llmctl_config_check, NULL, 0, 1, 0},
+    {"config", "show", "[KEY]", "what a daemon started now would run with, and where it is set",
+     llmctl_config_show, config_options, 0, 1, 0},
     {"engine", "restart", "", "replace the engine; answers under way go on", llmctl_engine_restart,
      NULL, 0, 0, 60 * S},
+    {"drain", NULL, "", "refuse new requests, let running ones end, then end the daemon",
+     llmctl_drain, drain_options, 0, 0, 600 * S},
+    {"resume", NULL, "", "take requests again after `llmctl drain --stay`", llmctl_resume, NULL, 0,
+     0, 10 * S},
     {"stop", NULL, "", "end the daemon", llmctl_stop, NULL, 0, 0, 10 * S},
     {0},
 };

@@ -4,8 +4,8 @@
  * Idea     The machine's, or less where a control group above us allows less (containers, systemd's MemoryMax).
  * Source   https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max), cgroups(7).
  */
-#ifndef LLMD_ENGINE_MACHINE_H
-#define LLMD_ENGINE_MACHINE_H
+#ifndef LLMD_DAEMON_MACHINE_H
+#define LLMD_DAEMON_MACHINE_H
 
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-#include "daemon/engine/machine.h"
+#include "daemon/machine.h"
 
 #include <limits.h>
 #include <stdio.h>
