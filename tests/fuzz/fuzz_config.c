@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
+#include "daemon/config_check.h"
+#include "daemon/config_text.h"
 #include "shm/check.h"
 #include "tests/fuzz/input.h"
 
@@ -67,6 +68,24 @@ static void put_line(struct input *in, FILE *file)
     fputc('\n', file);
 }
 
+/* As `llmctl config check` does: every fault, in a list that has an end. */
+static void find_everything(const char *path, bool in_order)
+{
+    static struct config config;
+    static struct config_findings findings;
+    const struct config_machine machine = {
+        .memory_bytes = 1 << 30, .descriptors_max = 1024, .shm_free_bytes = 1 << 20, .cpus = 2};
+    findings = (struct config_findings){0};
+    config_init(&config);
+    config_read_all(&config, path, &findings);
+    CHECK((findings.fail_count == 0) == in_order);
+    config_check(&config, &machine, &findings);
+    config_check_file(path, &machine, &findings);
+    CHECK(findings.count <= CONFIG_FINDINGS_MAX);
+    for (unsigned i = 0; i < findings.count; i++)
+        CHECK(findings.items[i].sentence[0]);
+}
+
 static void read_text(struct config *config, const void *text, size_t bytes, bool must)
 {
     char path[64];
@@ -79,6 +98,7 @@ static void read_text(struct config *config, const void *text, size_t bytes, boo
     CHECK(status == LLM_OK || (!must && error.message[0]));
     if (status != LLM_OK)
         *config = before;
+    find_everything(path, status == LLM_OK);
     close(fd);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
 #include "shm/check.h"
 #include "shm/segment.h"
 #include "tests/fuzz/descriptors.h"
@@ -74,6 +75,7 @@ static void make(struct keeper_fixture *fixture)
 {
     struct keeper *keeper = &fixture->keeper;
     struct llm_error error;
+    log_open(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, 1, "fuzz"); /* a line a minute from each place */
     config_init(&fixture->config);
     CHECK(config_set_pair(&fixture->config, "models.default=echo", "fuzz", &error) == LLM_OK);
     CHECK(config_set_pair(&fixture->config, "limits.connections=3", "fuzz", &error) == LLM_OK);
@@ -133,6 +135,9 @@ void keeper_fixture_begin(struct keeper_fixture *fixture)
     keeper->engine.channel = ends[0];
     keeper->engine.has_news = true;
     keeper->stopping = false;
+    keeper->drain = (struct drain){0};
+    keeper->heartbeat = (struct heartbeat){0};
+    keeper->service = (struct service){0};
     fixture->engine = ends[1];
     keeper_watch(keeper, ends[0], KEEPER_ENGINE_CHANNEL, 0, 1);
 }
