@@ -28,6 +28,7 @@ test_needs='
 module:check                check
 command:clang-format-14     clang-format-14
 command:clang-14            clang-14
+command:spin                spin
 fuzzer:clang-14             libclang-rt-14-dev
 command:abidiff             abigail-tools
 command:scdoc               scdoc
