@@ -113,6 +113,22 @@ static void first_two(const cpu_set_t *allowed, int out_pair[2])
         out_pair[1] = out_pair[0];
 }
 
+/* Only whether it is permitted: threads come under it where they are placed. */
+static void try_fifo(struct machine *machine)
+{
+    struct sched_param before = {0};
+    int policy = sched_getscheduler(0);
+    sched_getparam(0, &before);
+    if (sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = FIFO_PRIORITY}) ==
+        0) {
+        sched_setscheduler(0, policy, &before);
+        return;
+    }
+    machine->fifo = false;
+    fprintf(stderr, "llm-bench: --fifo is not permitted here (%s); measured without\n",
+            strerror(errno));
+}
+
 enum llm_status machine_open(struct machine *machine, const char *cpus, bool fifo,
                              struct llm_error *error)
 {
@@ -130,13 +146,8 @@ enum llm_status machine_open(struct machine *machine, const char *cpus, bool fif
         if (!CPU_ISSET((size_t)machine->pair[side], &machine->allowed))
             return llm_fail(error, LLM_ERR_INVALID, "--cpus: this process may not use processor %d",
                             machine->pair[side]);
-    if (fifo && sched_setscheduler(0, SCHED_FIFO,
-                                   &(struct sched_param){.sched_priority = FIFO_PRIORITY}) != 0) {
-        machine->fifo = false;
-        fprintf(stderr, "llm-bench: --fifo is not permitted here (%s); measured without\n",
-                strerror(errno));
-    }
-    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    if (fifo)
+        try_fifo(machine);
     prctl(PR_SET_TIMERSLACK, 1);
     read_machine(machine);
     return LLM_OK;
