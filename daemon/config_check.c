@@ -54,31 +54,6 @@ enum llm_status config_limits_fit(const struct config *config, struct llm_error 
 
 /* ---- Between settings ------------------------------------------------------------------------------ */
 
-static unsigned key_of(const char *name)
-{
-    unsigned key = 0;
-    while (strcmp(config_key_name(key), name) != 0) /* a name that is no row fails a CHECK */
-        key++;
-    return key;
-}
-
-static uint64_t number_of(const struct config *config, unsigned key)
-{
-    return *(const uint64_t *)(const void *)((const char *)config + config_key(key)->offset);
-}
-
-/* A default that is more than all there is means nothing; one that somebody wrote down is a misunderstanding. */
-static void check_share(const struct config *config, const char *all, const char *share,
-                        struct config_findings *findings)
-{
-    unsigned share_key = key_of(share);
-    unsigned long long most = number_of(config, key_of(all)), one = number_of(config, share_key);
-    if (one > most && strcmp(config->origins[share_key].text, "default") != 0)
-        config_findings_add(findings, false,
-                            "%s = %llu is more than %s = %llu: one user can take them all", share,
-                            one, all, most);
-}
-
 static void check_limits(const struct config *config, struct config_findings *findings)
 {
     struct llm_error error;
@@ -90,9 +65,21 @@ static void check_limits(const struct config *config, struct config_findings *fi
                             "limits.requests = %llu is less than limits.sequences = %llu: a step "
                             "never has more than %llu",
                             requests, sequences, requests);
-    check_share(config, "limits.connections", "limits.connections_per_user", findings);
-    check_share(config, "limits.requests", "limits.requests_per_user", findings);
-    check_share(config, "limits.sequences", "limits.sequences_per_user", findings);
+    const struct {
+        const char *name;
+        uint64_t per_user, all;
+    } shares[] = {
+        {"connections", config->limits.connections_per_user, config->limits.connections},
+        {"requests", config->limits.requests_per_user, config->limits.requests},
+        {"sequences", config->limits.sequences_per_user, config->limits.sequences},
+    };
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++)
+        if (shares[i].per_user > shares[i].all)
+            config_findings_add(findings, false,
+                                "limits.%s_per_user = %llu is more than limits.%s = %llu: one user "
+                                "can take them all",
+                                shares[i].name, (unsigned long long)shares[i].per_user,
+                                shares[i].name, (unsigned long long)shares[i].all);
 }
 
 static void check_daemon(const struct config *config, struct config_findings *findings)

@@ -40,14 +40,17 @@ static const struct {
     bool fails;
     const char *sentence;
 } rows[] = {
-    {{"limits.sequences=9", "limits.step_tokens=8"}, {0}, true, "limits.step_tokens = 8 is less"},
-    {{"limits.requests=8"}, {0}, false, "limits.requests = 8 is less than limits.sequences = 72"},
-    {{"limits.connections=8", "limits.connections_per_user=9"},
+    {{"limits.sequences=9", "limits.sequences_per_user=9", "limits.step_tokens=8"},
+     {0},
+     true,
+     "limits.step_tokens = 8 is less"},
+    {{"limits.requests=8", "limits.requests_per_user=8"},
      {0},
      false,
-     "limits.connections_per_user = 9 is more than limits.connections = 8"},
-    {{"limits.requests_per_user=1000"}, {0}, false, "limits.requests_per_user = 1000 is more"},
-    {{"limits.sequences_per_user=80"}, {0}, false, "limits.sequences_per_user = 80 is more"},
+     "limits.requests = 8 is less than limits.sequences = 72"},
+    {{"limits.requests=400"}, {0}, false, "limits.requests_per_user = 448 is more than"},
+    {{"limits.sequences=60"}, {0}, false, "limits.sequences_per_user = 64 is more than"},
+    {{"limits.connections=8"}, {0}, false, "connections_per_user = 256 is more than"},
     {{"daemon.group=no-such-group-here"}, {0}, true, "there is no such group"},
     {{"daemon.admin_group=no-such-group-here"}, {0}, true, "daemon.admin_group"},
     {{"daemon.socket=here/s"}, {0}, true, "\"here/s\" is not an absolute path"},
