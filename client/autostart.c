@@ -158,7 +158,7 @@ struct start {
 static void run_daemon(const struct start *start)
 {
     int null_fd = open("/dev/null", O_RDWR);
-    int log_fd = open(start->log_path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+    int log_fd = open(start->log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW, 0600);
     dup2(null_fd, 0);
     dup2(log_fd < 0 ? null_fd : log_fd, 1);
     dup2(log_fd < 0 ? null_fd : log_fd, 2);

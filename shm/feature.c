@@ -97,7 +97,7 @@ static bool huge_pages_here(void)
     if (taken <= 0)
         return close_and(fd, false);
     close(fd);
-    errno = EPERM;
+    errno = EOPNOTSUPP;
     return !strstr(text, "[never]") && !strstr(text, "[deny]");
 }
 
@@ -113,7 +113,7 @@ const struct llm_feature llm_features[] = {
     {"io_uring_defer", "completions are gathered when the engine asks (IORING_SETUP_DEFER_TASKRUN)",
      "a ring with plain flags", io_uring_defer_here},
     {"huge_pages", "weights and KV pool in pages of 2 MiB (MADV_HUGEPAGE on shared memory)",
-     "pages of 4 KiB", huge_pages_here},
+     "pages of 4 KiB; " HUGE_PAGES_FILE " decides", huge_pages_here},
     {0},
 };
 

@@ -20,13 +20,15 @@ void llm_queue_producer_init(struct llm_queue_producer *producer, void *up, cons
 
 /* Claim the next position. Head is read before tail: it is then never ahead of an honest tail, and a fill
  * above the capacity means either that head has moved on meanwhile (look again) or that it is nonsense.
- * The acquire pairs with the release in llm_queue_advance(): the consumer is done with the entry that the
- * claim lets us overwrite. The claim itself publishes nothing and may be relaxed. */
+ * The acquire of head pairs with the release in llm_queue_advance(): the consumer is done with the entry that
+ * the claim lets us overwrite. The acquire of tail pairs with the release of the claim itself: who sees a tail
+ * also sees the head that allowed it, so the second look cannot find the old one again (tests/proof/queue.pml,
+ * CLAIM_RELAXED). */
 static enum llm_status claim(struct llm_queue_producer *producer, uint64_t *out_position)
 {
     for (;;) {
         uint64_t head = atomic_load_explicit(&producer->down->queue_head, memory_order_acquire);
-        uint64_t tail = atomic_load_explicit(&producer->up->queue_tail, memory_order_relaxed);
+        uint64_t tail = atomic_load_explicit(&producer->up->queue_tail, memory_order_acquire);
         uint64_t fill = tail - head;
         if (fill >= producer->entry_count) {
             if (head != atomic_load_explicit(&producer->down->queue_head, memory_order_acquire))
@@ -34,7 +36,7 @@ static enum llm_status claim(struct llm_queue_producer *producer, uint64_t *out_
             return fill == producer->entry_count ? LLM_ERR_BUSY : LLM_ERR_PEER;
         }
         if (atomic_compare_exchange_weak_explicit(&producer->up->queue_tail, &tail, tail + 1,
-                                                  memory_order_relaxed, memory_order_relaxed)) {
+                                                  memory_order_release, memory_order_relaxed)) {
             *out_position = tail;
             return LLM_OK;
         }

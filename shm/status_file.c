@@ -37,8 +37,9 @@ static const struct {
     [LLM_COUNTER_PARKS] = {"parks", "times", "times the engine thread went to sleep"},
     [LLM_COUNTER_CLIENTS_DETACHED] = {"clients_detached", "clients",
                                       "clients detached for breaking the protocol"},
-    [LLM_COUNTER_DOORBELLS_MUTED] = {"doorbells_muted",
-                                     "times a doorbell rang for nothing too often"},
+    [LLM_COUNTER_DOORBELLS_MUTED] =
+        {"doorbells_muted", "times",
+         "a client's doorbell was muted, because it rang for nothing too often"},
 };
 
 const char *llm_counter_name(enum llm_counter counter)

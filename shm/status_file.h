@@ -65,7 +65,7 @@ struct llm_status_keeper {
     _Atomic uint64_t engine_generation;
     _Atomic uint64_t engine_died_ns;       /* CLOCK_MONOTONIC of the last death; 0: none */
     _Atomic uint32_t descriptors_held;     /* by the keeper, all told */
-    _Atomic uint32_t descriptors_baseline; /* of those, not belonging to a connection */
+    _Atomic uint32_t descriptors_baseline; /* needed by itself; the rest are connections' */
     _Atomic uint32_t connections_open;
     uint32_t reserved;
 };

@@ -28,10 +28,12 @@ test_needs='
 module:check                check
 command:clang-format-14     clang-format-14
 command:clang-14            clang-14
+command:spin                spin
 fuzzer:clang-14             libclang-rt-14-dev
 command:abidiff             abigail-tools
 command:scdoc               scdoc
 command:man                 man-db
+command:strace              strace
 '
 
 fuzzer_probe='int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { return d && n > 1 ? 0 : 0; }'

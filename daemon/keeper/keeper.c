@@ -192,7 +192,9 @@ enum llm_status keeper_open(struct keeper *keeper, struct config *config, int re
     facilities_log();
     raise_descriptor_limit(config);
     enum llm_status status = open_parts(keeper, config, error);
-    if (status != LLM_OK)
+    if (status == LLM_OK)
+        status_page_count_own(keeper);
+    else
         keeper_close(keeper);
     return status;
 }

@@ -57,6 +57,7 @@ struct keeper {
     uint64_t idle_since_ns;   /* last moment with a client; UINT64_MAX while there is one */
     bool descriptors_changed; /* the status file's count is old */
     uint64_t descriptors_counted_ns;
+    uint32_t descriptors_own; /* open from the beginning to the end */
     int exit_code;
     int ready_fd; /* whoever started us waits here for "ready" or a sentence; -1: nobody */
     bool starter_told;

@@ -140,16 +140,15 @@ void status_page_left(struct keeper *keeper, uint32_t slot)
 
 /* ---- Descriptors ----------------------------------------------------------------------------------- */
 
-static uint32_t count_of_client(const struct client *client)
+/* Those that come and go without belonging to a connection. */
+static uint32_t count_passing(const struct keeper *keeper)
 {
-    const struct bundle *bundle = &client->bundle;
-    const int fds[] = {client->socket, client->pidfd,         bundle->up_readonly,
-                       bundle->down,   bundle->to_engine,     bundle->to_client,
-                       bundle->up,     bundle->down_readonly, bundle->from_engine};
-    uint32_t count = 0;
-    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
-        count += fds[i] >= 0;
-    return count;
+    const struct engine *engine = &keeper->engine;
+    int count = (engine->pidfd >= 0) + (engine->channel >= 0) + (keeper->ready_fd >= 0) +
+                (engine->answer_fd_owned && engine->answer_fd >= 0);
+    for (int i = 0; i < MEMORIES_MAX; i++)
+        count += keeper->memories.items[i].fd >= 0;
+    return (uint32_t)count;
 }
 
 static uint32_t count_held(void)
@@ -164,14 +163,16 @@ static uint32_t count_held(void)
     return count - 3; /* ".", ".." and the directory's own */
 }
 
+void status_page_count_own(struct keeper *keeper)
+{
+    keeper->descriptors_own = count_held() - count_passing(keeper);
+}
+
 void status_page_count_descriptors(struct keeper *keeper)
 {
-    uint32_t held = count_held(), clients = 0;
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
-        if (keeper->clients.slots[slot].phase != CLIENT_FREE)
-            clients += count_of_client(&keeper->clients.slots[slot]);
-    store(keeper->status->keeper.descriptors_held, held);
-    store(keeper->status->keeper.descriptors_baseline, held > clients ? held - clients : 0);
+    store(keeper->status->keeper.descriptors_held, count_held());
+    store(keeper->status->keeper.descriptors_baseline,
+          keeper->descriptors_own + count_passing(keeper));
 }
 
 void status_page_error(struct keeper *keeper, const char *text)

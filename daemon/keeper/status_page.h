@@ -25,6 +25,8 @@ void status_page_engine(struct keeper *keeper);
 void status_page_died(struct keeper *keeper, uint64_t now_ns);
 void status_page_attached(struct keeper *keeper, uint32_t slot, const char *name);
 void status_page_left(struct keeper *keeper, uint32_t slot);
+/* Once, when all that stays open is open: what is there beyond it later belongs to a connection, or to nobody. */
+void status_page_count_own(struct keeper *keeper);
 void status_page_count_descriptors(struct keeper *keeper);
 void status_page_error(struct keeper *keeper, const char *text);
 

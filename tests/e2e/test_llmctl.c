@@ -111,6 +111,27 @@ START_TEST(errors_say_when_first_and_when_last)
 }
 END_TEST
 
+START_TEST(the_doctor_knows_this_machine_and_this_daemon)
+{
+    int rc = RUN("llmctl doctor --json");
+    json_error_t error;
+    json_t *read = json_loads(out, 0, &error), *line;
+    ck_assert_msg(read != NULL, "%s in %s", error.text, out);
+    ck_assert_int_eq(rc, json_is_true(json_object_get(read, "ok")) ? 0 : 1);
+    size_t i;
+    bool found = false;
+    json_array_foreach(json_object_get(read, "lines"), i, line) found =
+        found || strstr(json_string_value(json_object_get(line, "fact")),
+                        "serves tinynotes, state running, engine generation 1");
+    ck_assert_msg(found, "%s", out);
+    json_decref(read);
+    RUN("llmctl doctor");
+    ASSERT_SAYS("ok    versions      daemon and llmctl are version");
+    ck_assert_int_eq(RUN("LLMD_BINARY=/nowhere llmctl doctor --socket /tmp/no-such-socket"), 1);
+    ASSERT_SAYS("LLMD_BINARY=/nowhere is not a program");
+}
+END_TEST
+
 START_TEST(settings_are_shown_with_their_origin_and_checked)
 {
     ck_assert_int_eq(RUN("printf '[limits]\nrequests = 7\n' > %s/story && "
@@ -121,11 +142,11 @@ START_TEST(settings_are_shown_with_their_origin_and_checked)
                          "'^limits.requests +7 +%s/story:2$'",
                          served.directory, served.directory),
                      0);
-    ck_assert_int_eq(RUN("llmctl config show limits.sequences | grep -E ' 64 +default$'"), 0);
+    ck_assert_int_eq(RUN("llmctl config show limits.sequences | grep -E ' 72 +default$'"), 0);
     ck_assert_int_eq(RUN("llmctl config show limits.nothing 2>&1"), 1);
     ASSERT_SAYS("there is no setting or table \"limits.nothing\"");
     ck_assert_int_eq(RUN("llmctl config check %s/story", served.directory), 0);
-    ASSERT_SAYS("warn  limits.requests = 7 is less than limits.sequences = 64");
+    ASSERT_SAYS("warn  limits.requests = 7 is less than limits.sequences = 72");
     ck_assert_int_eq(RUN("printf '[limits]\nrequets = 7\n[kv]\npool_bytes = 1.5\n' > %s/story && "
                          "llmctl config check --json %s/story",
                          served.directory, served.directory),
@@ -319,6 +340,7 @@ int main(void)
     tcase_add_test(tc, every_list_is_json_when_asked);
     tcase_add_test(tc, counters_come_with_units_rates_and_for_prometheus);
     tcase_add_test(tc, errors_say_when_first_and_when_last);
+    tcase_add_test(tc, the_doctor_knows_this_machine_and_this_daemon);
     tcase_add_test(tc, settings_are_shown_with_their_origin_and_checked);
     tcase_add_test(tc, the_plan_of_a_model_is_there_after_a_restart_too);
     tcase_add_test(tc, generate_prints_the_answer_and_same_seed_means_same_answer);

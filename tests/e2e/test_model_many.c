@@ -180,7 +180,7 @@ START_TEST(every_survivor_gets_the_answer_it_gets_alone)
 
     struct test_daemon daemon; /* 64 blocks of 16 tokens: a fraction of what the crowd would like */
     test_daemon_start(&daemon, (const char *const[]){"--set", "kv.pool_bytes=2MiB", "--set",
-                                                     "limits.step_tokens=64", NULL});
+                                                     "limits.step_tokens=72", NULL});
     pid_t pids[PROCESSES];
     bool doomed[PROCESSES];
     for (int i = 0; i < PROCESSES; i++) {

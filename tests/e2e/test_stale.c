@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "shm/clock.h"
+#include "tests/support/command.h"
 #include "tests/support/daemon.h"
 
 static struct test_daemon killed, living, next;
@@ -70,6 +71,10 @@ START_TEST(the_next_daemon_removes_what_is_provably_dead)
     test_daemon_start(&next, NULL);
     ck_assert(exists(killed.status_name)); /* to be looked at, for an hour */
     ck_assert(exists(older));
+    static char said[65536];
+    run_command(said, sizeof said, "llmctl doctor --socket %s | grep 'status files'", next.socket);
+    ck_assert_ptr_nonnull(strstr(said, killed.status_name));
+    ck_assert_ptr_null(strstr(said, living.status_name));
     test_daemon_stop(&next);
     make_old(killed.status_name);
     make_old(older);

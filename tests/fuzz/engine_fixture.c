@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
 #include "kernels/kernels.h"
 #include "shm/check.h"
 #include "shm/segment.h"
@@ -95,8 +96,9 @@ static void open_engine(struct fixture *fixture)
     struct llm_error error;
     int ends[2];
     pthread_t keeper;
+    log_open(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, 1, "fuzz"); /* a line a minute from each place */
     config_init(&config);
-    static const char *const settings[] = {"models.default=echo", "limits.requests=8",
+    static const char *const settings[] = {"models.default=echo", "limits.requests=6",
                                            "limits.sequences=4", "limits.step_tokens=32",
                                            "kv.pool_bytes=4MiB"};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
@@ -141,7 +143,7 @@ void fixture_open(struct fixture *fixture)
                                               .event_entries = 8,
                                               .stream_slots = 4,
                                               .log_words = 1024,
-                                              .arena_bytes = 4 * LLM_PAGE_BYTES};
+                                              .arena_bytes = 16 * LLM_PAGE_BYTES};
     CHECK(llm_geometry_valid(&fixture->geometry));
     fixture->up_map = llm_up_map(&fixture->geometry);
     fixture->down_map = llm_down_map(&fixture->geometry);

@@ -13,6 +13,7 @@
 #include "shm/clock.h"
 #include "shm/queue.h"
 #include "shm/request.h"
+#include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/engine_fixture.h"
 #include "tests/fuzz/input.h"
 
@@ -57,15 +58,16 @@ static void fill_ids(struct input *in, void *to, uint32_t count)
 static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tokens)
 {
     uint8_t shape = input_byte(in);
-    static const uint32_t lengths[] = {1, 3, 16, 17, 40, 1100};
-    struct llm_request_body body = {.prompt_tokens = lengths[shape % 6],
-                                    .max_tokens = max_tokens,
-                                    .top_p = 1.0f,
-                                    .seed = 7,
-                                    .flags =
-                                        shape & 64 ? LLM_REQUEST_LOGPROBS : LLM_REQUEST_HAS_SEED,
-                                    .stop_id_count = shape & 32 ? 2 : 0,
-                                    .stop_string_count = shape & 128 ? 2 : 0};
+    static const uint32_t lengths[] = {1, 3, 16, 17, 40, 1100}, longest[] = {8191, 8192, 9120};
+    uint8_t long_one = input_byte(in);
+    struct llm_request_body body = {
+        .prompt_tokens = long_one < 250 ? lengths[shape % 6] : longest[shape % 3],
+        .max_tokens = max_tokens,
+        .top_p = 1.0f,
+        .seed = 7,
+        .flags = shape & 64 ? LLM_REQUEST_LOGPROBS : LLM_REQUEST_HAS_SEED,
+        .stop_id_count = shape & 32 ? 2 : 0,
+        .stop_string_count = shape & 128 ? 2 : 0};
     body.stop_string_bytes = body.stop_string_count * 4;
     struct llm_request_map map = llm_request_map(&body);
     uint8_t edits = input_byte(in);
@@ -87,8 +89,6 @@ static void submit(struct input *in, struct fixture_client *client)
     uint64_t commit = atomic_load(&record_of(client, slot)->commit);
     uint64_t tail = atomic_load(&up_of(client)->queue_tail);
     uint32_t body_offset = slot * LLM_PAGE_BYTES;
-    if (body_offset + 8192 > fixture.geometry.arena_bytes)
-        body_offset = 0;
     struct llm_submission entry = {.operation =
                                        shape & 4 ? LLM_OP_GENERATE : shape / 8 % LLM_OP_COUNT,
                                    .stream_slot = slot,
@@ -171,15 +171,6 @@ static void look_for_leftovers(void)
     CHECK(!engine->stopping);
 }
 
-/* The lowest free number moves when a descriptor is not given back. */
-static int lowest_free_fd(void)
-{
-    int fd = dup(fixture.keeper);
-    CHECK(fd >= 0);
-    close(fd);
-    return fd;
-}
-
 /* ---- Acts ------------------------------------------------------------------------------------------ */
 
 static void step(uint32_t count)
@@ -228,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input in = {data, size};
     if (fixture.next_id == 0)
         fixture_open(&fixture);
-    int free_fd = lowest_free_fd();
+    uint32_t open_before = descriptors_open();
     fixture_attach(&fixture, 0);
     for (int acts = 0; acts < ACTS_MAX && in.left > 0; acts++)
         act(&in);
@@ -241,6 +232,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     step(1);
     look_for_leftovers();
-    CHECK(lowest_free_fd() == free_fd);
+    CHECK(descriptors_open() == open_before);
     return 0;
 }

@@ -19,7 +19,7 @@ struct keeper_fixture {
     bool made;
 };
 
-/* Begin with nobody connected, nothing kept, an engine that has been told everything. */
+/* Begin with nobody connected, the memories "ctl" and "vocab" (public) kept, and an engine that was told nothing. */
 void keeper_fixture_begin(struct keeper_fixture *fixture);
 /* Everybody goes. Every descriptor must have been given back. */
 void keeper_fixture_end(struct keeper_fixture *fixture);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +79,16 @@ struct soak {
 static uint64_t below(uint64_t *random, uint64_t end)
 {
     return test_random(random) % end;
+}
+
+/* A child of ours goes with us, whatever ends us. */
+static pid_t fork_child(void)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ck_assert_msg(pid >= 0, "cannot fork: %s", strerror(errno));
+    return pid;
 }
 
 static uint64_t number_of(const char *name, uint64_t usual)
@@ -218,10 +229,9 @@ static void start_victim(struct soak *soak, struct victim *victim)
     bool at_point = below(&soak->random, 2) == 0;
     uint64_t its_own = test_random(&soak->random);
     uint64_t life_ns = at_point ? VICTIM_LIFE_NS : draw_moment_ns(&soak->random);
-    victim->pid = fork();
+    victim->pid = fork_child();
     if (victim->pid == 0)
         be_a_victim(soak, its_own, at_point);
-    ck_assert_msg(victim->pid > 0, "cannot fork: %s", strerror(errno));
     victim->kill_ns = llm_now_ns() + life_ns;
 }
 
@@ -478,10 +488,9 @@ static void open_soak(struct soak *soak)
     soak->started_ns = llm_now_ns();
     for (int i = 0; i < BYSTANDERS; i++) {
         uint64_t its_own = test_random(&soak->random);
-        soak->bystanders[i] = fork();
+        soak->bystanders[i] = fork_child();
         if (soak->bystanders[i] == 0)
             be_a_bystander(soak, its_own);
-        ck_assert_int_gt(soak->bystanders[i], 0);
     }
 }
 

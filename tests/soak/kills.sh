@@ -4,6 +4,7 @@
 # draws the same moments again. What it counted is the last line, with the commit.
 set -u
 build=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release
+commit=$(git -C "$build" describe --always --dirty 2>/dev/null || echo unknown)
 "$build/bin/soak_kills" || exit 1
-printf 'commit %s, %s\n' "$(git -C "$build" describe --always --dirty 2>/dev/null || echo unknown)" \
+printf 'commit %s, %s\n' "$commit" \
     "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sort | uniq -c | sed 's/^ *//; s/ / x /')"

@@ -53,6 +53,7 @@ enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* co
 enum llmctl_exit llmctl_check(const struct arguments *arguments);          /* check.c */
 enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
+enum llmctl_exit llmctl_doctor(const struct arguments *arguments);         /* doctor.c */
 enum llmctl_exit llmctl_drain(const struct arguments *arguments);          /* steer.c */
 enum llmctl_exit llmctl_resume(const struct arguments *arguments);         /* steer.c */
 enum llmctl_exit llmctl_stop(const struct arguments *arguments);           /* steer.c */

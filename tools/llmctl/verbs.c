@@ -47,6 +47,8 @@ const struct llmctl_verb llmctl_verbs[] = {
      counters_options, 0, 0, 0},
     {"errors", NULL, "", "what went wrong, how often, when first and when last", llmctl_errors,
      NULL, 0, 0, 0},
+    {"doctor", NULL, "", "what on this machine holds llmd back, and how to mend it", llmctl_doctor,
+     NULL, 0, 0, 10 * S},
     {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
     {"generate", NULL, "[PROMPT]", "answer a prompt (or stdin), streaming; Ctrl-C cancels it",
      llmctl_generate, generate_options, 0, 1, 0},
