@@ -61,13 +61,19 @@ static bool read_value(const char *path, const char *key, char *out, size_t byte
     return found;
 }
 
+/* Of the tree that this program lies in, as a build does; an installed one says what it was configured from. */
 static void read_commit(char *out, size_t bytes)
 {
-    snprintf(out, bytes, "unknown");
-    FILE *git = popen("git -C \"" LLM_SOURCE_DIR
-                      "\" describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null",
-                      "re");
-    char line[64];
+    char self[512] = "", command[640], line[64];
+    ssize_t used = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash = used > 0 ? strrchr(self, '/') : NULL;
+    snprintf(out, bytes, "%s", LLM_CONFIGURED_COMMIT);
+    if (!slash || strchr(self, '\''))
+        return;
+    *slash = '\0';
+    snprintf(command, sizeof command,
+             "git -C '%s' describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null", self);
+    FILE *git = popen(command, "re");
     if (git && fgets(line, sizeof line, git)) {
         trim(line);
         snprintf(out, bytes, "%s", line);
