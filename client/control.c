@@ -31,8 +31,9 @@ static enum llm_status operate(struct llm_connection *connection, enum llm_opera
     uint32_t token, count;
     status = llm_stream_read(stream, &token, NULL, 1, timeout_ns, &count, error);
     if (status == LLM_OK && out_report && report_bytes > 0) {
-        char note[LLM_NOTE_BYTES];
-        status = llm_stream_reader_status(&stream->reader, note);
+        char note
+            [LLM_NOTE_BYTES]; /* the status was judged by the read: a daemon might change it now */
+        (void)!llm_stream_reader_status(&stream->reader, note);
         snprintf(out_report, report_bytes, "%s", note);
     }
     llm_stream_close(stream);

@@ -33,8 +33,9 @@ static const struct config_key keys[] = {
      "seconds without a client after which the daemon ends; 0: never"},
     {"daemon.drain_s", CONFIG_COUNT, FIELD(daemon, drain_s), 0, 86400, "10",
      "seconds that running requests are given to end after the first SIGTERM; 0: none"},
-    {"daemon.engine_hang_s", CONFIG_COUNT, FIELD(daemon, engine_hang_s), 0, 86400, "30",
-     "seconds without a sign of life after which the engine counts as hung; 0: never"},
+    {"daemon.engine_hang_s", CONFIG_COUNT, FIELD(daemon, engine_hang_s), 0, 86400, "300",
+     "seconds without a sign of life (more than the longest step takes) after which the engine "
+     "counts as hung; 0: never"},
     {"daemon.engine_hang_kill", CONFIG_BOOLEAN, FIELD(daemon, engine_hang_kill), 0, 1, "false",
      "kill a hung engine, so that the next one goes on where it stood; else only report it"},
     {"daemon.debugging", CONFIG_BOOLEAN, FIELD(daemon, debugging), 0, 1, "false",

@@ -54,6 +54,31 @@ enum llm_status config_limits_fit(const struct config *config, struct llm_error 
 
 /* ---- Between settings ------------------------------------------------------------------------------ */
 
+static unsigned key_of(const char *name)
+{
+    unsigned key = 0;
+    while (strcmp(config_key_name(key), name) != 0) /* a name that is no row fails a CHECK */
+        key++;
+    return key;
+}
+
+static uint64_t number_of(const struct config *config, unsigned key)
+{
+    return *(const uint64_t *)(const void *)((const char *)config + config_key(key)->offset);
+}
+
+/* A default that is more than all there is means nothing; one that somebody wrote down is a misunderstanding. */
+static void check_share(const struct config *config, const char *all, const char *share,
+                        struct config_findings *findings)
+{
+    unsigned share_key = key_of(share);
+    unsigned long long most = number_of(config, key_of(all)), one = number_of(config, share_key);
+    if (one > most && strcmp(config->origins[share_key].text, "default") != 0)
+        config_findings_add(findings, false,
+                            "%s = %llu is more than %s = %llu: one user can take them all", share,
+                            one, all, most);
+}
+
 static void check_limits(const struct config *config, struct config_findings *findings)
 {
     struct llm_error error;
@@ -65,12 +90,9 @@ static void check_limits(const struct config *config, struct config_findings *fi
                             "limits.requests = %llu is less than limits.sequences = %llu: a step "
                             "never has more than %llu",
                             requests, sequences, requests);
-    if (config->limits.connections_per_user > config->limits.connections)
-        config_findings_add(findings, false,
-                            "limits.connections_per_user = %llu is more than limits.connections = "
-                            "%llu: one user can take them all",
-                            (unsigned long long)config->limits.connections_per_user,
-                            (unsigned long long)config->limits.connections);
+    check_share(config, "limits.connections", "limits.connections_per_user", findings);
+    check_share(config, "limits.requests", "limits.requests_per_user", findings);
+    check_share(config, "limits.sequences", "limits.sequences_per_user", findings);
 }
 
 static void check_daemon(const struct config *config, struct config_findings *findings)

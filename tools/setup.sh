@@ -33,6 +33,7 @@ fuzzer:clang-14             libclang-rt-14-dev
 command:abidiff             abigail-tools
 command:scdoc               scdoc
 command:man                 man-db
+command:strace              strace
 '
 
 fuzzer_probe='int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { return d && n > 1 ? 0 : 0; }'

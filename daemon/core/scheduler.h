@@ -57,6 +57,7 @@ struct scheduler {
     uint64_t tokens_cached;
     /* while a plan is made */
     uint32_t budget_tokens;
+    uint64_t found_tokens; /* in the cache, of requests that start in this step */
     bool short_of_blocks;
     struct user_share *shares; /* [request_slots], of which share_count are filled */
     uint32_t share_count;

@@ -18,8 +18,8 @@
 
 #include "shm/status_file.h"
 
-#define USERS_PASS_ENTRIES 64           /* of one user in one pass */
-#define USERS_PASS_BYTES   (256u << 10) /* ... of bodies; the one that reaches it is still taken */
+#define USERS_PASS_ENTRIES 64          /* of one user in one pass */
+#define USERS_PASS_BYTES   (64u << 10) /* ... of bodies; the one that reaches it is still taken */
 
 struct engine_user {
     uint32_t uid;

@@ -10,6 +10,6 @@ void facilities_log(void)
         log_line(LOG_LEVEL_WARN, "%s", error.message);
     for (const struct llm_feature *feature = llm_features; feature->name; feature++)
         if (llm_feature_look(feature, &error) != LLM_OK)
-            log_line(LOG_LEVEL_INFO, "facility name=%s reason=\"%s\" instead=\"%s\"", feature->name,
-                     error.message, feature->without);
+            log_event(LOG_LEVEL_INFO, "facility missing", log_text("name", feature->name),
+                      log_text("reason", error.message), log_text("instead", feature->without));
 }

@@ -7,6 +7,8 @@
  *          errors, and killed where daemon.engine_hang_kill says so; the next one goes on where it stood.
  *          The second half counts from the question, so that a keeper that was kept waiting itself (a busy machine,
  *          a debugger) never takes its own absence for the engine's.
+ * Limit    The engine's thread gives a sign at the end of a step: the time must be longer than a step may take on
+ *          this machine (limits.step_tokens of a large model on few processors is a minute or more).
  * Trust    The word is the engine's; a time in the future counts as now.
  * See      tests/e2e/test_hang.c, service.h (a hung engine stops the watchdog's food, too).
  */

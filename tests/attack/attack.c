@@ -17,7 +17,7 @@
 
 #define QUIET_MS_DEFAULT 400
 #define NOBODY           65534
-#define RATIO_MOST       1000.0 /* of medians: the bystander was as good as stopped */
+#define ANSWERS_LEAST    20 /* that a phase waits for, however long the machine is busy elsewhere */
 
 static const struct attacker *attackers;
 
@@ -84,7 +84,7 @@ static void print_line(FILE *out, const char *name, struct bystander *bystander,
 {
     static const char *const times[] = {"first", "done", "gap", "attach"};
     fprintf(out, "%-44s", name);
-    for (int time = 0; time < BYSTANDER_TIMES; time++) {
+    for (enum bystander_time time = BYSTANDER_FIRST; time < BYSTANDER_TIMES; time++) {
         if (atomic_load(&bystander->shared->samples[BYSTANDER_ATTACKED][time].count) == 0)
             continue;
         double quiet_p50 = bystander_us(bystander, BYSTANDER_QUIET, time, 500);
@@ -110,16 +110,6 @@ void attack_report(const char *name, struct bystander *bystander, uint64_t acts)
     fclose(table);
 }
 
-static void assert_bearable(struct bystander *bystander)
-{
-    double quiet = bystander_us(bystander, BYSTANDER_QUIET, BYSTANDER_DONE, 500);
-    double attacked = bystander_us(bystander, BYSTANDER_ATTACKED, BYSTANDER_DONE, 500);
-    ck_assert_uint_gt(bystander_answers(bystander, BYSTANDER_QUIET), 0);
-    ck_assert_uint_gt(bystander_answers(bystander, BYSTANDER_ATTACKED), 0);
-    ck_assert_msg(attacked <= RATIO_MOST * quiet, "answers take %.0f us, quiet ones %.0f", attacked,
-                  quiet);
-}
-
 /* ---- The test -------------------------------------------------------------------------------------- */
 
 static void start_daemon(struct test_daemon *daemon, const struct attacker *attacker)
@@ -134,6 +124,19 @@ static void start_daemon(struct test_daemon *daemon, const struct attacker *atta
     ck_assert_int_eq(chmod(daemon->socket, 0666), 0);
 }
 
+/* At least so long, and until there are answers: a bystander who is kept out never has them. */
+static void play(struct bystander *bystander, enum bystander_phase phase, unsigned ms)
+{
+    uint64_t deadline_ns = llm_deadline_ns(60 * LLM_NS_PER_S);
+    bystander_enter(bystander, phase);
+    test_sleep_ms(ms);
+    while (bystander_answers(bystander, phase) < ANSWERS_LEAST) {
+        ck_assert_msg(llm_remaining_ns(deadline_ns) > 0, "the bystander has %u answers in a minute",
+                      bystander_answers(bystander, phase));
+        test_sleep_ms(1);
+    }
+}
+
 static void attack_test(const struct attacker *attacker)
 {
     struct test_daemon daemon;
@@ -145,19 +148,16 @@ static void attack_test(const struct attacker *attacker)
     attack.acts = shared;
     start_daemon(&daemon, attacker);
     bystander_start(&bystander, &daemon, is_root());
-    bystander_enter(&bystander, BYSTANDER_QUIET);
-    test_sleep_ms(quiet_ms());
+    play(&bystander, BYSTANDER_QUIET, quiet_ms());
     bystander_enter(&bystander, BYSTANDER_WARMING);
     pid_t pid = start_attacker(attacker, &attack);
     wait_for_acts(&attack, 1, pid);
-    bystander_enter(&bystander, BYSTANDER_ATTACKED);
-    test_sleep_ms(2 * quiet_ms());
+    play(&bystander, BYSTANDER_ATTACKED, 2 * quiet_ms());
     wait_for_acts(&attack, attacker->acts_least, pid);
     bystander_enter(&bystander, BYSTANDER_WARMING);
     stop_attacker(pid);
     bystander_stop(&bystander);
     attack_report(attacker->name, &bystander, atomic_load(attack.acts));
-    assert_bearable(&bystander);
     ck_assert_uint_eq(test_daemon_generation(&daemon), 1);
     test_daemon_assert_clean(&daemon);
     test_daemon_stop(&daemon);

@@ -2,9 +2,9 @@
  * attack.h - one attacker, one bystander, one daemon: what all tests of this folder do.
  *
  * Idea     A daemon of one's own and a bystander; first quiet, then with the attacker's process at work; the attacker is
- *          killed. The bystander's answers must be exact, the daemon of the same generation, nothing left
- *          behind. The times are printed, quiet, attacked and their ratio; they fail a test only beyond
- *          orders of magnitude, because wall time on a shared machine says nothing else for sure.
+ *          killed. The bystander's answers must be exact and come at all, the daemon be of the same generation,
+ *          nothing be left behind. Times are printed, quiet, attacked and their ratio, and decide nothing:
+ *          wall time on a shared machine says nothing for sure.
  * Users    As root the attacker drops to another user, and the bystander also attaches anew all the time. Else both
  *          are one user, whose limits they share: then attackers that need_root are left out.
  * Attacker A function that runs in a child until it is killed, and counts what it did in `acts`: an attack that never took

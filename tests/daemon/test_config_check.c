@@ -42,7 +42,12 @@ static const struct {
 } rows[] = {
     {{"limits.sequences=9", "limits.step_tokens=8"}, {0}, true, "limits.step_tokens = 8 is less"},
     {{"limits.requests=8"}, {0}, false, "limits.requests = 8 is less than limits.sequences = 72"},
-    {{"limits.connections=8"}, {0}, false, "connections_per_user = 256 is more than"},
+    {{"limits.connections=8", "limits.connections_per_user=9"},
+     {0},
+     false,
+     "limits.connections_per_user = 9 is more than limits.connections = 8"},
+    {{"limits.requests_per_user=1000"}, {0}, false, "limits.requests_per_user = 1000 is more"},
+    {{"limits.sequences_per_user=80"}, {0}, false, "limits.sequences_per_user = 80 is more"},
     {{"daemon.group=no-such-group-here"}, {0}, true, "there is no such group"},
     {{"daemon.admin_group=no-such-group-here"}, {0}, true, "daemon.admin_group"},
     {{"daemon.socket=here/s"}, {0}, true, "\"here/s\" is not an absolute path"},

@@ -150,15 +150,9 @@ END_TEST
 
 START_TEST(bytes_that_are_no_characters_are_escaped)
 {
-    static const char *const broken[] = {"\xff",
-                                         "\xc3",
-                                         "\xe2\x82",
-                                         "\xc2\x9b"
-                                         "2J",
-                                         "\xed\xa0\x80",
-                                         "\xe2\x80\xa8",
-                                         "\xc0\x80",
-                                         "\xf4\x90\x80\x80"};
+    static const char *const broken[] = {
+        "\xff",         "\xc3",         "\xe2\x82", "\xc2\x9bZ",
+        "\xed\xa0\x80", "\xe2\x80\xa8", "\xc0\x80", "\xf4\x90\x80\x80"};
     for (int format = 0; format < LOG_FORMAT_COUNT; format++)
         for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
             log_open(LOG_LEVEL_INFO, (enum log_format)format, 0, "llmd");

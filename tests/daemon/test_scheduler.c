@@ -158,6 +158,23 @@ START_TEST(what_one_user_does_not_want_of_its_share_another_may_have)
 }
 END_TEST
 
+/* Found or not, a prompt costs something: a step does not start a whole queue of found ones. */
+START_TEST(found_prompts_start_a_few_at_a_time)
+{
+    f.config.step_tokens = 4; /* 32 steps' worth of found tokens: 128 */
+    core_fixture_open(&f);
+    core_fixture_must_admit(&f, 0, 1000, 1, 45, 1);
+    core_fixture_drain(&f, 20); /* 44 tokens are cached now */
+    for (uint32_t slot = 1; slot < 5; slot++)
+        core_fixture_must_admit(&f, slot, 1000, 1, 45, 1);
+    core_fixture_step(&f);
+    ck_assert_uint_eq(core_fixture_count(&f, CORE_REQUEST_STARTED), 1 + 3); /* 44, 88, 132 */
+    core_fixture_step(&f);
+    ck_assert_uint_eq(core_fixture_count(&f, CORE_REQUEST_STARTED), 1 + 4);
+    core_fixture_drain(&f, 20);
+}
+END_TEST
+
 START_TEST(full_queue_is_busy_and_says_so)
 {
     core_fixture_open(&f);
@@ -350,6 +367,7 @@ int main(void)
     tcase_add_test(tc, a_user_with_every_seat_it_may_have_leaves_the_others_to_others);
     tcase_add_test(tc, prompts_of_two_users_are_computed_in_equal_shares);
     tcase_add_test(tc, what_one_user_does_not_want_of_its_share_another_may_have);
+    tcase_add_test(tc, found_prompts_start_a_few_at_a_time);
     tcase_add_test(tc, full_queue_is_busy_and_says_so);
     tcase_add_test(tc, one_user_cannot_fill_the_queue);
     tcase_add_test(tc, recovered_request_is_not_refused_by_a_full_queue);

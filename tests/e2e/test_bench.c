@@ -24,7 +24,7 @@ static json_t *report(const char *arguments)
     int code = RUN("llm-bench %s --quick --json", arguments);
     ck_assert_msg(code == 0, "llm-bench %s: exit code %d", arguments, code);
     json_t *root = json_loads(out, 0, &error);
-    ck_assert_msg(root != NULL, "llm-bench %s: %s in %s", arguments, error.text, out);
+    ck_assert_msg(root != NULL, "llm-bench %s: %s in %.1500s", arguments, error.text, out);
     ck_assert_str_eq(json_string_value(json_object_get(root, "schema")), "llm-bench/1");
     ck_assert_ptr_nonnull(
         json_string_value(json_object_get(json_object_get(root, "machine"), "cpu")));
@@ -39,14 +39,14 @@ static json_t *row(json_t *root, const char *key, const char *value)
     json_array_foreach(json_object_get(root, "rows"), i,
                        each) if (strcmp(json_string_value(json_object_get(each, key)), value) ==
                                  0) return each;
-    ck_abort_msg("no row with %s \"%s\" in %s", key, value, out);
+    ck_abort_msg("no row with %s \"%s\" in %.1500s", key, value, out);
     return NULL;
 }
 
 static double number(const json_t *from, const char *key)
 {
     const json_t *value = json_object_get(from, key);
-    ck_assert_msg(json_is_number(value), "%s is no number in %s", key, out);
+    ck_assert_msg(json_is_number(value), "%s is no number in %.1500s", key, out);
     return json_number_value(value);
 }
 
@@ -68,8 +68,8 @@ START_TEST(ipc_measures_every_point_beside_its_floor)
         ck_assert_msg(number(point, "min") <= number(point, "p50") &&
                           number(point, "p50") <= number(point, "p99") &&
                           number(point, "p99") <= number(point, "p999"),
-                      "%s is out of order in %s", points[i], out);
-        ck_assert_msg(number(point, "min") > 0 && number(point, "samples") > 0, "%s in %s",
+                      "%s is out of order in %.1500s", points[i], out);
+        ck_assert_msg(number(point, "min") > 0 && number(point, "samples") > 0, "%s in %.1500s",
                       points[i], out);
         const char *floor = json_string_value(json_object_get(point, "floor"));
         if (floor[0])
@@ -91,15 +91,18 @@ END_TEST
 
 START_TEST(throughput_counts_what_every_kind_of_reader_got)
 {
-    static const char *const readers[] = {"look", "spin", "futex", "eventfd"};
+    static const char *const readers[] = {"late", "look", "spin", "futex", "eventfd"};
     /* a fixed amount of work: 2 clients, 4 streams, 3 requests of 100 tokens */
-    json_t *root = report("throughput --clients 2 --streams 4 --requests 3 --tokens 100 --prompt 5 "
-                          "--seconds 30");
-    for (size_t i = 0; i < 4; i++) {
+    json_t *root =
+        report("throughput --clients 2 --streams 4 --requests 3 --tokens 100 --prompt 5");
+    for (size_t i = 0; i < 5; i++) {
         json_t *each = row(root, "reader", readers[i]);
+        ck_assert_double_eq(number(each, "requests"), 2 * 4 * 3);
         ck_assert_double_gt(number(each, "tokens_per_s"), 0);
         ck_assert_double_gt(number(each, "engine_ns"), 0);
         ck_assert_double_gt(number(each, "tokens_per_step"), 0);
+        ck_assert(i == 0 ? json_is_null(json_object_get(each, "delivery_ns"))
+                         : json_is_number(json_object_get(each, "delivery_ns")));
         ck_assert_double_gt(number(each, "first_p50"), 0);
         ck_assert_double_gt(number(each, "jain"), 0);
         ck_assert_double_le(number(each, "jain"), 1 + 1e-9);
@@ -111,10 +114,11 @@ END_TEST
 
 START_TEST(workers_may_be_threads_and_serve_several_clients)
 {
-    json_t *root = report("throughput --clients 6 --workers 2 --threads --streams 2 --tokens 50 "
-                          "--reader eventfd,spin");
+    json_t *root =
+        report("throughput --clients 6 --workers 2 --threads --streams 2 --tokens 50 --requests 2 "
+               "--reader eventfd,spin");
     ck_assert_uint_eq(rows(root), 2);
-    ck_assert_double_gt(number(row(root, "reader", "eventfd"), "requests"), 0);
+    ck_assert_double_eq(number(row(root, "reader", "eventfd"), "requests"), 6 * 2 * 2);
     ck_assert_double_eq(number(row(root, "reader", "spin"), "workers"), 2);
     json_decref(root);
 }
@@ -188,7 +192,7 @@ static const struct {
     {"ipc --rounds 0", 2, "--rounds 0 is out of range 1..1000"},
     {"ipc --cpus 0,4095", 2, "--cpus 0,4095"},
     {"ipc --socket /nowhere/s", 3, "/nowhere/s"},
-    {"throughput --reader eye", 2, "--reader eye is not one of look, spin, futex, eventfd"},
+    {"throughput --reader eye", 2, "--reader eye is not one of late, look, spin, futex, eventfd"},
     {"throughput --clients 40 --streams 40", 2, "40 clients of 40 streams"},
     {"throughput --tokens 8000 --prompt 8000", 2, "do not fit the echo's context"},
     {"ops --op quickly", 2, "nothing matches --op quickly"},
@@ -198,22 +202,36 @@ static const struct {
 START_TEST(what_cannot_be_done_is_one_sentence_and_an_exit_code)
 {
     int code = RUN("llm-bench %s 2>&1", refused[_i].arguments);
-    ck_assert_msg(code == refused[_i].code, "exit code %d: %s", code, out);
-    ck_assert_msg(strstr(out, refused[_i].sentence) != NULL, "%s", out);
+    ck_assert_msg(code == refused[_i].code, "exit code %d: %.1500s", code, out);
+    ck_assert_msg(strstr(out, refused[_i].sentence) != NULL, "%.1500s", out);
     const char *line_end = strchr(out, '\n');
-    ck_assert_msg(line_end && line_end[1] == '\0', "more than a sentence: %s", out);
+    ck_assert_msg(line_end && line_end[1] == '\0', "more than a sentence: %.1500s", out);
 }
 END_TEST
 
-/* Ctrl-C, as a terminal sends it: to the whole group. The private daemon must not stay. */
+/* The private daemon and its directory must not stay. */
 START_TEST(an_interrupted_bench_takes_its_daemon_down)
 {
-    int code = RUN("before=$(ls -d /tmp/llm-bench-* 2>/dev/null | wc -l); "
+    int code = RUN("export TMPDIR=$(mktemp -d /tmp/llmd-test-XXXXXX); "
                    "setsid llm-bench throughput --seconds 60 2>&1 & "
-                   "pid=$!; sleep 2; kill -INT $pid; wait $pid; code=$?; "
-                   "pgrep -P $pid | wc -l; exit $code");
-    ck_assert_msg(code == 130, "exit code %d: %s", code, out);
-    ck_assert_msg(strstr(out, "interrupted\n0\n") != NULL, "%s", out);
+                   "pid=$!; until ls $TMPDIR/*/s >/dev/null 2>&1; do sleep 0.1; done; sleep 1; "
+                   "kill -INT $pid; wait $pid; code=$?; "
+                   "echo processes $(pgrep -fc $TMPDIR/); rmdir $TMPDIR && exit $code");
+    ck_assert_msg(code == 130, "exit code %d: %.1500s", code, out);
+    ck_assert_msg(strstr(out, "interrupted\nprocesses 0\n") != NULL, "%.1500s", out);
+}
+END_TEST
+
+/* Should the bench have no time to do so, the kernel does it. */
+START_TEST(a_killed_bench_leaves_no_daemon)
+{
+    int code = RUN("export TMPDIR=$(mktemp -d /tmp/llmd-test-XXXXXX); "
+                   "setsid llm-bench throughput --seconds 60 >/dev/null 2>&1 & "
+                   "pid=$!; until ls $TMPDIR/*/s >/dev/null 2>&1; do sleep 0.1; done; "
+                   "kill -KILL $pid; for i in $(seq 300); do "
+                   "[ $(pgrep -fc $TMPDIR/) = 0 ] && break; sleep 0.1; done; "
+                   "echo processes $(pgrep -fc $TMPDIR/); rm -r $TMPDIR");
+    ck_assert_msg(code == 0 && strstr(out, "processes 0\n") != NULL, "%.1500s", out);
 }
 END_TEST
 
@@ -231,6 +249,7 @@ int main(void)
     tcase_add_test(tcase, csv_has_as_many_fields_in_every_line);
     tcase_add_test(tcase, a_running_daemon_is_measured_and_left_running);
     tcase_add_test(tcase, an_interrupted_bench_takes_its_daemon_down);
+    tcase_add_test(tcase, a_killed_bench_leaves_no_daemon);
     tcase_add_loop_test(tcase, what_cannot_be_done_is_one_sentence_and_an_exit_code, 0,
                         sizeof refused / sizeof refused[0]);
     suite_add_tcase(suite, tcase);

@@ -219,9 +219,11 @@ START_TEST(the_log_says_how_the_engine_parks)
     log[fread(log, 1, sizeof log - 1, file)] = '\0';
     fclose(file);
     if (llm_feature_disabled("io_uring"))
-        ck_assert_ptr_nonnull(strstr(log, "parking by=epoll reason=\"LLMD_DISABLE names io_uring\""));
+        ck_assert_ptr_nonnull(
+            strstr(log, "parking by=epoll reason=\"LLMD_DISABLE names io_uring\""));
     else
-        ck_assert_msg(strstr(log, "parking by=io_uring\n") || strstr(log, "parking by=epoll reason="),
+        ck_assert_msg(strstr(log, "parking by=io_uring\n") ||
+                          strstr(log, "parking by=epoll reason="),
                       "%s", log);
 }
 END_TEST

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "shm/clock.h"
+#include "shm/feature.h"
 #include "tests/support/daemon.h"
 
 #define STREAMS       64
@@ -155,6 +156,15 @@ END_TEST
 
 int main(void)
 {
+    const struct llm_feature *feature = llm_features;
+    struct llm_error error;
+    while (feature->name && strcmp(feature->name, "io_uring") != 0)
+        feature++;
+    if (!feature->name || llm_feature_look(feature, &error) != LLM_OK) {
+        printf("skipped: without io_uring the engine asks epoll once per step (%s)\n",
+               error.message);
+        return 77;
+    }
     if (system("strace -f -c -o /dev/null true 2>/dev/null") != 0) {
         puts("skipped: strace is not installed, or tracing is not permitted here");
         return 77;

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
 #include "kernels/kernels.h"
 #include "shm/check.h"
 #include "shm/segment.h"
@@ -95,6 +96,7 @@ static void open_engine(struct fixture *fixture)
     struct llm_error error;
     int ends[2];
     pthread_t keeper;
+    log_open(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, 1, "fuzz"); /* a line a minute from each place */
     config_init(&config);
     static const char *const settings[] = {"models.default=echo", "limits.requests=6",
                                            "limits.sequences=4", "limits.step_tokens=32",

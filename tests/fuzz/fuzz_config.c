@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
+#include "daemon/config_check.h"
+#include "daemon/config_text.h"
 #include "shm/check.h"
 #include "tests/fuzz/input.h"
 
@@ -67,6 +68,24 @@ static void put_line(struct input *in, FILE *file)
     fputc('\n', file);
 }
 
+/* As `llmctl config check` does: every fault, in a list that has an end. */
+static void find_everything(const char *path, bool in_order)
+{
+    static struct config config;
+    static struct config_findings findings;
+    const struct config_machine machine = {
+        .memory_bytes = 1 << 30, .descriptors_max = 1024, .shm_free_bytes = 1 << 20, .cpus = 2};
+    findings = (struct config_findings){0};
+    config_init(&config);
+    config_read_all(&config, path, &findings);
+    CHECK((findings.fail_count == 0) == in_order);
+    config_check(&config, &machine, &findings);
+    config_check_file(path, &machine, &findings);
+    CHECK(findings.count <= CONFIG_FINDINGS_MAX);
+    for (unsigned i = 0; i < findings.count; i++)
+        CHECK(findings.items[i].sentence[0]);
+}
+
 static void read_text(struct config *config, const void *text, size_t bytes, bool must)
 {
     char path[64];
@@ -79,6 +98,7 @@ static void read_text(struct config *config, const void *text, size_t bytes, boo
     CHECK(status == LLM_OK || (!must && error.message[0]));
     if (status != LLM_OK)
         *config = before;
+    find_everything(path, status == LLM_OK);
     close(fd);
 }
 
@@ -124,14 +144,19 @@ static void hand_over(const struct config *config)
 /* Like --set: a key of the table or bytes, '=', bytes. */
 static void set_pair(struct input *in, struct config *config)
 {
+    static const char *const texts[] = {"a\\b", "\"",       "\\",         "a\\\"b#",
+                                        "'",    "\303\251", "/a\"b:/c\\", "/"};
     char pair[96], value[48];
     struct llm_error error = {0};
     const char *key = a_key(in);
-    bool raw = input_byte(in) % 4 == 0;
+    uint8_t form = input_byte(in);
     size_t bytes = input_byte(in) % sizeof value;
     input_copy(in, value, bytes);
     value[bytes] = '\0';
-    snprintf(pair, sizeof pair, "%s%s%s", raw ? "" : key, raw ? "" : "=", value);
+    if (form < 64)
+        snprintf(pair, sizeof pair, "%s", value);
+    else
+        snprintf(pair, sizeof pair, "%s=%s", key, form < 160 ? value : texts[form % 8]);
     CHECK(config_set_pair(config, pair, "--set", &error) == LLM_OK || error.message[0]);
 }
 

@@ -32,7 +32,8 @@ static void send_request(struct input *in, int socket)
     struct llm_keeper_request request = {.magic = LLM_MESSAGE_MAGIC,
                                          .abi_major = LLM_ABI_MAJOR,
                                          .abi_minor = LLM_ABI_MINOR,
-                                         .verb = shape & 1 ? LLM_VERB_ATTACH : shape / 2 % 6};
+                                         .verb = shape & 1 ? LLM_VERB_ATTACH
+                                                           : shape / 2 % (LLM_VERB_COUNT + 1u)};
     strcpy(request.name, names[shape / 16 % 4]);
     for (edits = edits < 128 ? 0 : edits % 4; edits > 0; edits--)
         input_edit(in, &request, sizeof request);
@@ -127,6 +128,8 @@ static void play_engine(struct input *in)
             say.kind = CHANNEL_DETACHED;
         else if (message.kind == CHANNEL_SERVE)
             say.kind = CHANNEL_READY;
+        else if (message.kind == CHANNEL_DRAIN)
+            say.kind = CHANNEL_DRAINED;
         else
             continue;
         CHECK(channel_send(fixture.engine, &say, NULL, 0, &error) == LLM_OK);

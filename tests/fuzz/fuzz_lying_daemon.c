@@ -15,6 +15,7 @@
 #include "client/connection.h"
 #include "shm/check.h"
 #include "shm/segment.h"
+#include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -307,21 +308,13 @@ static void use(struct input *in, struct client *client)
     llm_disconnect(client->connection);
 }
 
-static int lowest_free_fd(void)
-{
-    int fd = dup(daemon_side.public_fd);
-    CHECK(fd >= 0);
-    close(fd);
-    return fd;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     int ends[2];
     llm_error error = {0};
     begin_daemon();
-    int free_fd = lowest_free_fd();
+    uint32_t open_before = descriptors_open();
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     struct client client = {.connection = calloc(1, sizeof *client.connection), .keeper = ends[0]};
     CHECK(client.connection);
@@ -336,6 +329,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         free(client.connection);
     }
     close(ends[0]);
-    CHECK(lowest_free_fd() == free_fd);
+    CHECK(descriptors_open() == open_before);
     return 0;
 }

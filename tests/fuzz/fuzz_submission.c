@@ -13,6 +13,7 @@
 #include "shm/clock.h"
 #include "shm/queue.h"
 #include "shm/request.h"
+#include "tests/fuzz/descriptors.h"
 #include "tests/fuzz/engine_fixture.h"
 #include "tests/fuzz/input.h"
 
@@ -170,15 +171,6 @@ static void look_for_leftovers(void)
     CHECK(!engine->stopping);
 }
 
-/* The lowest free number moves when a descriptor is not given back. */
-static int lowest_free_fd(void)
-{
-    int fd = dup(fixture.keeper);
-    CHECK(fd >= 0);
-    close(fd);
-    return fd;
-}
-
 /* ---- Acts ------------------------------------------------------------------------------------------ */
 
 static void step(uint32_t count)
@@ -227,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input in = {data, size};
     if (fixture.next_id == 0)
         fixture_open(&fixture);
-    int free_fd = lowest_free_fd();
+    uint32_t open_before = descriptors_open();
     fixture_attach(&fixture, 0);
     for (int acts = 0; acts < ACTS_MAX && in.left > 0; acts++)
         act(&in);
@@ -240,6 +232,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     step(1);
     look_for_leftovers();
-    CHECK(lowest_free_fd() == free_fd);
+    CHECK(descriptors_open() == open_before);
     return 0;
 }

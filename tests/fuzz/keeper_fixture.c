@@ -10,20 +10,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
 #include "shm/check.h"
 #include "shm/segment.h"
+#include "tests/fuzz/descriptors.h"
 
-#define LOWEST_FD 3
-
-static int first_free_fd; /* before anybody connected */
-
-static int free_fd(void)
-{
-    int fd = fcntl(STDERR_FILENO, F_DUPFD, LOWEST_FD);
-    CHECK(fd >= LOWEST_FD);
-    close(fd);
-    return fd;
-}
+static uint32_t open_before; /* anybody connected */
 
 /* ---- Once ------------------------------------------------------------------------------------------ */
 
@@ -83,6 +75,7 @@ static void make(struct keeper_fixture *fixture)
 {
     struct keeper *keeper = &fixture->keeper;
     struct llm_error error;
+    log_open(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, 1, "fuzz"); /* a line a minute from each place */
     config_init(&fixture->config);
     CHECK(config_set_pair(&fixture->config, "models.default=echo", "fuzz", &error) == LLM_OK);
     CHECK(config_set_pair(&fixture->config, "limits.connections=3", "fuzz", &error) == LLM_OK);
@@ -132,7 +125,7 @@ void keeper_fixture_begin(struct keeper_fixture *fixture)
     struct keeper *keeper = &fixture->keeper;
     if (!fixture->made)
         make(fixture);
-    first_free_fd = free_fd();
+    open_before = descriptors_open();
     keep(keeper, CHANNEL_NAME_CTL, keeper->ctl_fd);
     publish(keeper, "vocab");
     engine_init(&keeper->engine);
@@ -142,6 +135,9 @@ void keeper_fixture_begin(struct keeper_fixture *fixture)
     keeper->engine.channel = ends[0];
     keeper->engine.has_news = true;
     keeper->stopping = false;
+    keeper->drain = (struct drain){0};
+    keeper->heartbeat = (struct heartbeat){0};
+    keeper->service = (struct service){0};
     fixture->engine = ends[1];
     keeper_watch(keeper, ends[0], KEEPER_ENGINE_CHANNEL, 0, 1);
 }
@@ -159,7 +155,7 @@ void keeper_fixture_end(struct keeper_fixture *fixture)
         close(keeper->engine.channel);
     close(fixture->engine);
     fixture->engine = -1;
-    CHECK(free_fd() == first_free_fd);
+    CHECK(descriptors_open() == open_before);
 }
 
 int keeper_fixture_connect(const struct keeper_fixture *fixture)

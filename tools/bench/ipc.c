@@ -33,12 +33,14 @@
 #include "tools/bench/samples.h"
 #include "tools/bench/target.h"
 
-#define SAMPLES_MAX  (1u << 17)
-#define ANSWER_NS    (10 * LLM_NS_PER_S)
-#define PARKED_NS    (5 * LLM_NS_PER_S)
-#define PACED_US     200
-#define PACED_TEXT   "models.echo_step_us=200"
-#define PACED_TOKENS 64
+#define SAMPLES_MAX   (1u << 17)
+#define ANSWER_NS     (10 * LLM_NS_PER_S)
+#define PARKED_NS     (5 * LLM_NS_PER_S)
+#define SAMPLES_LEAST 16 /* taken however short the time is */
+#define PATIENCE_NS   (5 * LLM_NS_PER_S)
+#define PACED_US      200
+#define PACED_TEXT    "models.echo_step_us=200"
+#define PACED_TOKENS  64
 
 /* ---- The points ------------------------------------------------------------------------------------ */
 
@@ -164,6 +166,15 @@ struct probe {
     int kind; /* enum floor_kind or enum client_kind */
     bool asleep;
 };
+
+/* Whether another sample is due: until `end_ns`, and a while longer where there are hardly any. */
+static bool more(const struct run *run, uint64_t end_ns)
+{
+    uint64_t now_ns = llm_now_ns();
+    return !bench_interrupted() && !samples_full(&run->samples[0]) &&
+           (now_ns < end_ns ||
+            (run->samples[0].count < SAMPLES_LEAST && now_ns < end_ns + PATIENCE_NS));
+}
 
 /* ---- Bare ------------------------------------------------------------------------------------------ */
 
@@ -294,8 +305,7 @@ static enum llm_status measure_no_op(struct run *run, const struct probe *probe,
     enum llm_status status = warm(run, connection, probe->kind, error);
     uint64_t end_ns = llm_now_ns() + run->run_ns;
     struct times times;
-    while (status == LLM_OK && llm_now_ns() < end_ns && !samples_full(&run->samples[0]) &&
-           !bench_interrupted()) {
+    while (status == LLM_OK && more(run, end_ns)) {
         status = prepare(run, connection, probe->asleep, error);
         if (status == LLM_OK)
             status = no_op(connection, probe->kind, &times, error);
@@ -320,8 +330,7 @@ static enum llm_status measure_taken(struct run *run, const struct probe *probe,
     llm_connection *connection = run->clients[probe->kind];
     enum llm_status status = warm(run, connection, probe->kind, error);
     uint64_t end_ns = llm_now_ns() + run->run_ns;
-    while (status == LLM_OK && llm_now_ns() < end_ns && !samples_full(&run->samples[0]) &&
-           !bench_interrupted()) {
+    while (status == LLM_OK && more(run, end_ns)) {
         struct llm_stream *stream;
         uint32_t token, count;
         bool slept = engine_sleeps(connection);
@@ -367,8 +376,7 @@ static enum llm_status measure_echo(struct run *run, const struct probe *probe,
     llm_connection *connection = run->clients[probe->kind];
     enum llm_status status = warm(run, connection, probe->kind, error);
     uint64_t end_ns = llm_now_ns() + run->run_ns;
-    while (status == LLM_OK && llm_now_ns() < end_ns && !samples_full(&run->samples[0]) &&
-           !bench_interrupted()) {
+    while (status == LLM_OK && more(run, end_ns)) {
         status = prepare(run, connection, probe->asleep, error);
         bool slept = engine_sleeps(connection);
         uint64_t start_ns = llm_now_ns();
@@ -420,8 +428,7 @@ static enum llm_status measure_tokens(struct run *run, const struct probe *probe
             break;
         status = read_paced(run, connection, probe->kind, stream, error);
         llm_stream_close(stream);
-    } while (status == LLM_OK && llm_now_ns() < end_ns && !samples_full(&run->samples[0]) &&
-             !bench_interrupted());
+    } while (status == LLM_OK && more(run, end_ns));
     return status;
 }
 

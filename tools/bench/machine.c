@@ -61,13 +61,19 @@ static bool read_value(const char *path, const char *key, char *out, size_t byte
     return found;
 }
 
+/* Of the tree that this program lies in, as a build does; an installed one says what it was configured from. */
 static void read_commit(char *out, size_t bytes)
 {
-    snprintf(out, bytes, "unknown");
-    FILE *git = popen("git -C \"" LLM_SOURCE_DIR
-                      "\" describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null",
-                      "re");
-    char line[64];
+    char self[512] = "", command[640], line[64];
+    ssize_t used = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash = used > 0 ? strrchr(self, '/') : NULL;
+    snprintf(out, bytes, "%s", LLM_CONFIGURED_COMMIT);
+    if (!slash || strchr(self, '\''))
+        return;
+    *slash = '\0';
+    snprintf(command, sizeof command,
+             "git -C '%s' describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null", self);
+    FILE *git = popen(command, "re");
     if (git && fgets(line, sizeof line, git)) {
         trim(line);
         snprintf(out, bytes, "%s", line);
@@ -113,6 +119,22 @@ static void first_two(const cpu_set_t *allowed, int out_pair[2])
         out_pair[1] = out_pair[0];
 }
 
+/* Only whether it is permitted: threads come under it where they are placed. */
+static void try_fifo(struct machine *machine)
+{
+    struct sched_param before = {0};
+    int policy = sched_getscheduler(0);
+    sched_getparam(0, &before);
+    if (sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = FIFO_PRIORITY}) ==
+        0) {
+        sched_setscheduler(0, policy, &before);
+        return;
+    }
+    machine->fifo = false;
+    fprintf(stderr, "llm-bench: --fifo is not permitted here (%s); measured without\n",
+            strerror(errno));
+}
+
 enum llm_status machine_open(struct machine *machine, const char *cpus, bool fifo,
                              struct llm_error *error)
 {
@@ -130,13 +152,8 @@ enum llm_status machine_open(struct machine *machine, const char *cpus, bool fif
         if (!CPU_ISSET((size_t)machine->pair[side], &machine->allowed))
             return llm_fail(error, LLM_ERR_INVALID, "--cpus: this process may not use processor %d",
                             machine->pair[side]);
-    if (fifo && sched_setscheduler(0, SCHED_FIFO,
-                                   &(struct sched_param){.sched_priority = FIFO_PRIORITY}) != 0) {
-        machine->fifo = false;
-        fprintf(stderr, "llm-bench: --fifo is not permitted here (%s); measured without\n",
-                strerror(errno));
-    }
-    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    if (fifo)
+        try_fifo(machine);
     prctl(PR_SET_TIMERSLACK, 1);
     read_machine(machine);
     return LLM_OK;

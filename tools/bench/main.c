@@ -64,6 +64,7 @@ static void print_verb_help(const struct bench_verb *verb)
 {
     printf("llm-bench %s [OPTIONS]: %s\n\n", verb->name, verb->sentence);
     print_options(verb->options);
+    puts("\nEvery verb takes:");
     print_options(options_common);
 }
 

@@ -29,7 +29,7 @@ struct bench_options {
     uint32_t rest_us;
 
     /* throughput, connections */
-    const char *reader; /* "spin,futex,eventfd,look"; NULL: all */
+    const char *reader; /* "late,look,spin,futex,eventfd"; NULL: all */
     uint32_t clients, streams, requests, tokens, prompt, workers, look_us, step_us;
     bool threads;
 

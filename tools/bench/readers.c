@@ -19,11 +19,12 @@
 #define READ_TOKENS   512 /* at most, from one stream at one look */
 #define START_NS      (60 * LLM_NS_PER_S)
 #define LOOK_FIRST_NS (50 * LLM_NS_PER_US)
+#define LATE_NS       (20 * LLM_NS_PER_MS)
 #define LOOK_MAX_NS   (100 * LLM_NS_PER_MS)
 #define SLEEP_NS      (200 * LLM_NS_PER_US) /* a look that is this far off is slept for, not spun for */
 #define WAIT_NS       (100 * LLM_NS_PER_MS) /* sleepers look at `stop` so often */
 
-const char *const reader_names[READER_COUNT] = {"look", "spin", "futex", "eventfd"};
+const char *const reader_names[READER_COUNT] = {"late", "look", "spin", "futex", "eventfd"};
 
 struct reader_worker {
     const struct readers *readers;
@@ -236,7 +237,7 @@ static enum llm_status run(struct work *work, struct llm_error *error)
         status = look_at_all(work, &news, error);
         if (status != LLM_OK)
             break;
-        if (work->readers->setup.kind == READER_LOOK)
+        if (work->readers->setup.kind == READER_LOOK || work->readers->setup.kind == READER_LATE)
             wait_for_look(work);
         else if (news)
             continue;
@@ -359,8 +360,10 @@ enum llm_status readers_open(struct readers *readers, const struct reader_setup 
     if (board == MAP_FAILED || !readers->workers)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u clients", setup->clients);
     readers->board = board;
-    atomic_store(&readers->board->look_ns,
-                 setup->look_us ? setup->look_us * LLM_NS_PER_US : LOOK_FIRST_NS);
+    uint64_t look_ns = setup->kind == READER_LATE ? LATE_NS
+                       : setup->look_us           ? setup->look_us * LLM_NS_PER_US
+                                                  : LOOK_FIRST_NS;
+    atomic_store(&readers->board->look_ns, look_ns);
     enum llm_status status = LLM_OK;
     fflush(NULL);
     for (uint32_t i = 0; i < setup->workers && status == LLM_OK; i++) {
@@ -391,7 +394,8 @@ void readers_update(struct readers *readers)
     uint64_t now_ns = llm_now_ns();
     uint64_t steps = target_counter(readers->target, LLM_COUNTER_STEPS);
     uint64_t more = steps - readers->seen_steps;
-    if (readers->setup.look_us == 0 && readers->seen_ns > 0 && more > 0) {
+    if (readers->setup.kind == READER_LOOK && readers->setup.look_us == 0 && readers->seen_ns > 0 &&
+        more > 0) {
         uint64_t period_ns = (now_ns - readers->seen_ns) / more;
         atomic_store_explicit(&readers->board->look_ns,
                               period_ns > LOOK_MAX_NS ? LOOK_MAX_NS : period_ns,

@@ -4,7 +4,8 @@
  * Idea     A client is a connection with some streams, each of which asks again as soon as its answer is complete. A
  *          worker, a process or a thread, serves some of the clients. All of them share one board with whoever
  *          measures: it lets them go at once, reads their counters while they run, and tells them to stop.
- * Readers  spin     looks at all its streams again and again
+ * Readers  late     looks at all its streams every 20 ms: nearly all that the engine spends is without readers
+ *          spin     looks at all its streams again and again
  *          look     looks at all its streams once per engine step, by the clock (board.look_ns, kept up to date
  *                   by readers_update()); between looks it touches no shared memory
  *          futex    sleeps in llm_streams_wait_any(): one client per worker
@@ -23,6 +24,7 @@
 #include "tools/bench/target.h"
 
 enum reader_kind {
+    READER_LATE, /* first: the others' delivery is the difference */
     READER_LOOK,
     READER_SPIN,
     READER_FUTEX,

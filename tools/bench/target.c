@@ -99,10 +99,12 @@ static enum llm_status start(struct target *target, const char *const *settings,
     enum llm_status status = find_program(program, error);
     if (status != LLM_OK)
         return status;
-    snprintf(target->directory, sizeof target->directory, "/tmp/llm-bench-XXXXXX");
+    const char *folder = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    snprintf(target->directory, sizeof target->directory, "%.60s/llm-bench-XXXXXX", folder);
     if (!mkdtemp(target->directory)) {
         target->directory[0] = '\0';
-        return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot make a directory in /tmp");
+        return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot make a directory in %.60s",
+                              folder);
     }
     snprintf(target->socket, sizeof target->socket, "%s/s", target->directory);
     snprintf(target->log, sizeof target->log, "%s/log", target->directory);
@@ -197,7 +199,7 @@ static void stop_child(struct target *target)
 static void remove_directory(const struct target *target)
 {
     static const char *const names[] = {"s", "s.lock", "s.log", "log"};
-    char path[80];
+    char path[96];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", target->directory, names[i]);
         unlink(path);

@@ -18,9 +18,9 @@
 #include "tools/bench/machine.h"
 
 struct target {
-    char directory[48]; /* "" for a running one */
+    char directory[80]; /* in $TMPDIR or /tmp; "" for a running one */
     char socket[108];
-    char log[64];
+    char log[96];
     pid_t child; /* the private keeper; 0 */
     const struct llm_status_file *status;
 };

@@ -6,6 +6,8 @@
  *
  *     tokens_per_s     read by all clients, per second
  *     engine_ns        processor time of all of the engine's threads per token; step_ns: of the engine thread alone
+ *     delivery_ns      engine_ns, less that of the reader `late` in the same round: what it costs the engine that tokens are
+ *                      read while they are made (lines taken away, wakes)
  *     client_ns        processor time of all clients per token
  *     tokens_per_step  published by one step of the engine
  *     wakes, parks     system calls that wake clients, and times the engine slept, per million tokens
@@ -27,6 +29,7 @@
 
 #define UPDATE_NS     (2 * LLM_NS_PER_MS)
 #define WARM_MAX_NS   (LLM_NS_PER_S / 2)
+#define COUNTED_NS    (600 * LLM_NS_PER_S) /* a fixed amount of work that takes longer has failed */
 #define REQUESTS_MAX  1024u
 #define SEQUENCES_MAX 512u
 #define BLOCK_TOKENS  16u
@@ -39,6 +42,7 @@ enum figure {
     TOKENS_PER_S,
     ENGINE_NS,
     STEP_NS,
+    DELIVERY_NS,
     CLIENT_NS,
     TOKENS_PER_STEP,
     STEPS_PER_S,
@@ -198,7 +202,7 @@ static enum llm_status watch(const struct run *run, struct readers *readers, str
         let_run(readers, warm_ns);
         take_snapshot(run, readers, a);
     }
-    let_run(readers, run->run_ns);
+    let_run(readers, counted ? COUNTED_NS : run->run_ns);
     take_snapshot(run, readers, b);
     set_figures(run, a, b, out);
     return first_tokens(run, readers, &out[FIRST_P50], &out[FIRST_P99], error);
@@ -241,6 +245,7 @@ static const struct report_column columns[] = {
     {"tokens_per_s_mad", "+-", "/s", REPORT_REAL},
     {"engine_ns", "engine", "ns", REPORT_REAL},
     {"step_ns", "its step", "ns", REPORT_REAL},
+    {"delivery_ns", "delivery", "ns", REPORT_REAL},
     {"client_ns", "client", "ns", REPORT_REAL},
     {"tokens_per_step", "per step", "", REPORT_REAL},
     {"steps_per_s", NULL, "1/s", REPORT_REAL},
@@ -254,7 +259,7 @@ static const struct report_column columns[] = {
     {"requests", "requests", "", REPORT_REAL},
 };
 
-static const double *rounds_of(const struct run *run, int kind, enum figure figure)
+static double *rounds_of(const struct run *run, int kind, enum figure figure)
 {
     return &run->figures[(kind * FIGURE_COUNT + (int)figure) * (int)run->round_count];
 }
@@ -273,11 +278,23 @@ static double mad_of(const struct run *run, int kind, enum figure figure)
     return samples_mad(values, run->round_count);
 }
 
+/* Round by round; there is none without the reader `late`. */
+static void set_delivery(struct run *run)
+{
+    for (int kind = 0; kind < READER_COUNT; kind++)
+        for (uint32_t round = 0; round < run->round_count; round++) {
+            double more = rounds_of(run, kind, ENGINE_NS)[round] -
+                          rounds_of(run, READER_LATE, ENGINE_NS)[round];
+            bool known = kind != READER_LATE && run->kinds[READER_LATE];
+            rounds_of(run, kind, DELIVERY_NS)[round] = known ? more : (double)NAN;
+        }
+}
+
 static void add_row(const struct run *run, int kind, struct report *report)
 {
     static const enum figure behind_mad[] = {
-        ENGINE_NS, STEP_NS, CLIENT_NS, TOKENS_PER_STEP, STEPS_PER_S, WAKES,   PARKS,
-        SWITCHES,  JAIN,    SLOWEST,   FIRST_P50,       FIRST_P99,   REQUESTS};
+        ENGINE_NS, STEP_NS,  DELIVERY_NS, CLIENT_NS, TOKENS_PER_STEP, STEPS_PER_S, WAKES,
+        PARKS,     SWITCHES, JAIN,        SLOWEST,   FIRST_P50,       FIRST_P99,   REQUESTS};
     report_text(report, reader_names[kind]);
     report_count(report, run->setup.clients);
     report_count(report, run->setup.streams);
@@ -306,7 +323,8 @@ static void write_report(const struct run *run)
     report_note(&report, "Medians over the rounds. engine, its step, client: processor time per "
                          "token of the engine's threads, of");
     report_note(&report, "the engine thread alone, of the clients; /M: per million tokens; "
-                         "slowest: of the fastest client's tokens.");
+                         "slowest: of the fastest client's tokens;");
+    report_note(&report, "delivery: engine, less that of the reader late in the same round.");
     report_write(&report, &run->machine, run->options, stdout);
     report_close(&report);
 }
@@ -327,7 +345,7 @@ static enum llm_status choose_kinds(struct run *run, struct llm_error *error)
                 found = kind;
         if (found < 0)
             return llm_fail(error, LLM_ERR_INVALID,
-                            "--reader %.*s is not one of look, spin, futex, eventfd",
+                            "--reader %.*s is not one of late, look, spin, futex, eventfd",
                             (int)(bytes > 40 ? 40 : bytes), names);
         run->kinds[found] = true;
         names += bytes + (names[bytes] == ',');
@@ -378,21 +396,32 @@ static enum llm_status open_target(struct run *run, struct llm_error *error)
     uint32_t requests = setup->clients * setup->streams;
     uint32_t sequences = requests < SEQUENCES_MAX ? requests : SEQUENCES_MAX;
     uint64_t blocks = (setup->tokens + setup->prompt) / BLOCK_TOKENS + 2;
-    char text[8][SETTING_BYTES];
-    const char *settings[9] = {text[0], text[1], text[2], text[3], text[4],
-                               text[5], text[6], text[7], NULL};
-    snprintf(text[0], SETTING_BYTES, "limits.requests=%u", requests);
-    snprintf(text[1], SETTING_BYTES, "limits.sequences=%u", sequences);
-    snprintf(text[2], SETTING_BYTES, "limits.step_tokens=%llu",
-             (unsigned long long)larger(256, sequences));
-    snprintf(text[3], SETTING_BYTES, "limits.stream_slots=%llu",
-             (unsigned long long)larger(64, setup->streams));
-    snprintf(text[4], SETTING_BYTES, "limits.log_words=%llu",
-             (unsigned long long)larger(1024, 2ull * setup->streams * setup->tokens));
-    snprintf(text[5], SETTING_BYTES, "limits.connections_per_user=1024");
-    snprintf(text[6], SETTING_BYTES, "kv.pool_bytes=%lluMiB",
-             (unsigned long long)larger(64, (2 * requests * blocks * BLOCK_BYTES >> 20) + 2));
-    snprintf(text[7], SETTING_BYTES, "models.echo_step_us=%u", run->options->step_us);
+    uint64_t pool_bytes = 2 * requests * blocks * BLOCK_BYTES;
+    const struct {
+        const char *key;
+        uint64_t value;
+    } wanted[] = {
+        {"limits.requests", requests},
+        {"limits.requests_per_user", requests},
+        {"limits.sequences", sequences},
+        {"limits.sequences_per_user", sequences},
+        {"limits.step_tokens", larger(256, sequences)},
+        {"limits.stream_slots", larger(64, setup->streams)},
+        {"limits.log_words", larger(1024, 2ull * setup->streams * setup->tokens)},
+        {"limits.connections_per_user", 1024},
+        {"kv.pool_bytes", larger(64u << 20, pool_bytes)},
+        {"models.echo_step_us", run->options->step_us},
+    };
+    enum {
+        WANTED_COUNT = sizeof wanted / sizeof wanted[0]
+    };
+    char text[WANTED_COUNT][SETTING_BYTES];
+    const char *settings[WANTED_COUNT + 1] = {NULL};
+    for (int i = 0; i < WANTED_COUNT; i++) {
+        snprintf(text[i], SETTING_BYTES, "%s=%llu", wanted[i].key,
+                 (unsigned long long)wanted[i].value);
+        settings[i] = text[i];
+    }
     return target_open(&run->target, run->options->socket, settings, error);
 }
 
@@ -433,8 +462,10 @@ enum llm_status bench_throughput(const struct bench_options *options, struct llm
                 run.figures[(kind * FIGURE_COUNT + figure) * (int)run.round_count + (int)round] =
                     figures[figure];
         }
-    if (status == LLM_OK && !bench_interrupted())
+    if (status == LLM_OK && !bench_interrupted()) {
+        set_delivery(&run);
         write_report(&run);
+    }
     target_close(&run.target);
     free(run.figures);
     return status;
@@ -446,12 +477,12 @@ enum llm_status bench_throughput(const struct bench_options *options, struct llm
     }
 
 const struct option_row throughput_options[] = {
-    {"reader", "KIND,..", OPTION_TEXT, offsetof(struct bench_options, reader), 0, 0,
-     "look, spin, futex, eventfd; default: all"},
+    {"reader", "KINDS", OPTION_TEXT, offsetof(struct bench_options, reader), 0, 0,
+     "late, look, spin, futex, eventfd; default: all"},
     COUNT("clients", "N", clients, 1, 1024, "connections"),
     COUNT("streams", "N", streams, 1, 1024, "requests at once on each connection"),
     COUNT("requests", "N", requests, 0, 1000000,
-          "per stream, then the measurement ends; 0: as many as fit the time"),
+          "per stream, however long they take; 0: as many as fit the time"),
     COUNT("tokens", "N", tokens, 1, 8191, "of each answer"),
     COUNT("prompt", "N", prompt, 1, 8191, "tokens of each prompt"),
     COUNT("workers", "N", workers, 1, 1024,
