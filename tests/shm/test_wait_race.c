@@ -200,6 +200,7 @@ static bool publishes_and_wakes(uint32_t round)
 {
     store_something_cold(round);
     llm_event_push(&events, 0, round);
+    llm_event_announce(&events);
     return llm_client_wake(&waker) > 0;
 }
 
