@@ -10,6 +10,8 @@
 #define store(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
 #define load(field)         atomic_load_explicit(&(field), memory_order_relaxed)
 
+#define SHOW_NS (100 * LLM_NS_PER_US)
+
 void report_count(struct engine *engine, enum llm_counter counter, uint64_t more)
 {
     atomic_fetch_add_explicit(&engine->status->engine.counters[counter], more,
@@ -238,11 +240,15 @@ static void record_step(struct engine *engine, const struct core_plan *plan, uin
     atomic_store_explicit(&entry->step, step, memory_order_release);
 }
 
+/* Steps of a model take longer than SHOW_NS, and each is shown whole. An echo's take less than showing does. */
 void report_step(struct engine *engine, const struct core_plan *plan, uint64_t started_ns)
 {
     report_count(engine, LLM_COUNTER_STEPS, 1);
     report_count(engine, LLM_COUNTER_TOKENS_COMPUTED, plan->token_count);
     record_step(engine, plan, started_ns);
+    if (started_ns - engine->shown_ns < SHOW_NS)
+        return;
+    engine->shown_ns = started_ns;
     show_sequences(engine, plan);
     report_counts(engine);
 }
