@@ -17,7 +17,7 @@
 #include "shm/layout.h"
 
 #define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c02)
-#define LLM_STATUS_CONNECTIONS_MAX 1024u
+#define LLM_STATUS_CONNECTIONS_MAX 4096u
 #define LLM_STATUS_REQUESTS_MAX    1024u
 #define LLM_STATUS_STEPS           1024u /* power of two */
 #define LLM_STATUS_ERRORS          64u

@@ -72,9 +72,11 @@ void egress_close(struct egress *egress)
 void egress_mark(struct egress *egress, uint32_t connection_slot)
 {
     uint64_t bit = UINT64_C(1) << connection_slot % 64;
-    uint64_t *word = &egress->marked[connection_slot / 64];
-    egress->marked_count += (*word & bit) == 0;
-    *word |= bit;
+    uint32_t word = connection_slot / 64;
+    egress->marked_count += (egress->marked[word] & bit) == 0;
+    egress->marked[word] |= bit;
+    if (word >= egress->marked_end)
+        egress->marked_end = word + 1;
 }
 
 static bool wants_waking(struct connection *connection)
@@ -92,7 +94,7 @@ static uint32_t drop_the_awake(struct egress *egress)
     uint32_t count = 0;
     /* Pairs with the fences in llm_client_sleep() and llm_client_arm_bell(). */
     llm_fence_full();
-    for (uint32_t word = 0; word < EGRESS_WORDS; word++)
+    for (uint32_t word = 0; word < egress->marked_end; word++)
         for (uint64_t bits = egress->marked[word]; bits != 0; bits &= bits - 1) {
             uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
             if (wants_waking(&egress->connections[slot]))
@@ -123,7 +125,7 @@ void egress_flush(struct egress *egress, bool idle)
         return;
     uint32_t count = drop_the_awake(egress);
     bool here = idle || count == 1;
-    for (uint32_t word = 0; word < EGRESS_WORDS; word++) {
+    for (uint32_t word = 0; word < egress->marked_end; word++) {
         if (egress->marked[word] != 0 && here)
             wake_here(egress, word);
         else if (egress->marked[word] != 0)
@@ -131,6 +133,7 @@ void egress_flush(struct egress *egress, bool idle)
         egress->marked[word] = 0;
     }
     egress->marked_count = 0;
+    egress->marked_end = 0;
     if (count > 0 && !here && !atomic_exchange(&egress->posted, true))
         sem_post(&egress->posts);
 }

@@ -33,6 +33,7 @@ struct egress {
     /* engine thread: connections that something was published to in this step */
     uint64_t marked[EGRESS_WORDS];
     uint32_t marked_count;
+    uint32_t marked_end; /* words of `marked` that may have bits */
     /* both: connections handed over */
     _Atomic uint64_t pending[EGRESS_WORDS];
     _Atomic bool posted; /* the thread will look at `pending` */

@@ -43,6 +43,9 @@ static void free_slot(struct keeper *keeper, struct client *client)
     bundle_close(&client->bundle);
     client->phase = CLIENT_FREE;
     client->serial++;
+    while (keeper->clients.end > 0 &&
+           keeper->clients.slots[keeper->clients.end - 1].phase == CLIENT_FREE)
+        keeper->clients.end--;
     keeper->descriptors_changed = true;
 }
 
@@ -72,15 +75,15 @@ static void leave(struct keeper *keeper, struct client *client, const char *reas
 
 static struct client *find_free(struct clients *clients)
 {
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
+    for (uint32_t slot = 0; slot < clients->end; slot++)
         if (clients->slots[slot].phase == CLIENT_FREE)
             return &clients->slots[slot];
-    return NULL;
+    return clients->end < CLIENTS_MAX ? &clients->slots[clients->end++] : NULL;
 }
 
 static struct client *find_id(struct clients *clients, uint64_t id)
 {
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+    for (uint32_t slot = 0; slot < clients->end; slot++) {
         struct client *client = &clients->slots[slot];
         if (client->id == id &&
             (client->phase == CLIENT_ATTACHED || client->phase == CLIENT_LEAVING))
@@ -176,7 +179,7 @@ static enum request_found receive_request(int socket, struct llm_keeper_request 
 static uint32_t count_of_user(const struct clients *clients, uint32_t uid)
 {
     uint32_t count = 0;
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
+    for (uint32_t slot = 0; slot < clients->end; slot++)
         count += clients->slots[slot].phase == CLIENT_ATTACHED && clients->slots[slot].uid == uid;
     return count;
 }
@@ -372,7 +375,7 @@ static void refuse_at_door(struct keeper *keeper, int socket, const char *why)
 static uint32_t waiting_of_user(const struct clients *clients, uint32_t uid)
 {
     uint32_t count = 0;
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++)
+    for (uint32_t slot = 0; slot < clients->end; slot++)
         count += clients->slots[slot].phase == CLIENT_HELLO && clients->slots[slot].uid == uid;
     return count;
 }
@@ -382,7 +385,7 @@ static struct client *find_crowd(struct clients *clients, uint32_t *out_count)
 {
     struct client *longest = NULL;
     *out_count = 0;
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+    for (uint32_t slot = 0; slot < clients->end; slot++) {
         struct client *client = &clients->slots[slot];
         if (client->phase != CLIENT_HELLO)
             continue;
@@ -468,7 +471,7 @@ uint64_t clients_expire(struct keeper *keeper, uint64_t now_ns)
     uint64_t next_ns = UINT64_MAX;
     if (keeper->clients.hello_count == 0)
         return next_ns;
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+    for (uint32_t slot = 0; slot < keeper->clients.end; slot++) {
         struct client *client = &keeper->clients.slots[slot];
         if (client->phase != CLIENT_HELLO)
             continue;
@@ -503,7 +506,7 @@ void clients_detached(struct keeper *keeper, uint64_t id)
 
 void clients_engine_gone(struct keeper *keeper)
 {
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+    for (uint32_t slot = 0; slot < keeper->clients.end; slot++) {
         struct client *client = &keeper->clients.slots[slot];
         if (client->phase == CLIENT_LEAVING)
             free_slot(keeper, client);
@@ -513,7 +516,7 @@ void clients_engine_gone(struct keeper *keeper)
 
 void clients_close(struct keeper *keeper)
 {
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+    for (uint32_t slot = 0; slot < keeper->clients.end; slot++) {
         struct client *client = &keeper->clients.slots[slot];
         close_socket(client);
         bundle_close(&client->bundle);

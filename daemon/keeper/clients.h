@@ -50,6 +50,7 @@ struct client {
 
 struct clients {
     struct client slots[CLIENTS_MAX];
+    uint32_t end; /* one past the highest slot in use; walks end there */
     uint32_t hello_count;
     uint32_t attached_count;
     uint64_t next_id;

@@ -259,7 +259,7 @@ static bool tell_memories(struct keeper *keeper)
 
 static bool tell_clients(struct keeper *keeper)
 {
-    for (uint32_t slot = 0; slot < CLIENTS_MAX; slot++) {
+    for (uint32_t slot = 0; slot < keeper->clients.end; slot++) {
         const struct client *client = &keeper->clients.slots[slot];
         if (client->phase == CLIENT_ATTACHED && !client->told_attach && !tell_attach(keeper, slot))
             return false;
