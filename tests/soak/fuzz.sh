@@ -11,6 +11,7 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$project/build/fuzz
 seconds=${LLM_SOAK_SECONDS:-300}
 slice_s=${LLM_SOAK_SLICE_SECONDS:-60} # a run in pieces, since libFuzzer counts time on the wall
+hang_s=${LLM_SOAK_HANG_SECONDS:-20}   # an input that takes longer is a finding; more where other work has the cores
 sources=$(cd "$project" && git rev-parse HEAD:shm HEAD:client HEAD:daemon HEAD:tools/llmctl HEAD:tests/fuzz 2>/dev/null |
     sha1sum | cut -c 1-12)
 
@@ -18,7 +19,7 @@ sources=$(cd "$project" && git rev-parse HEAD:shm HEAD:client HEAD:daemon HEAD:t
 slice() {
     local log=$build/soak/$1.log findings=0 times user system
     TIMEFORMAT='%3U %3S'
-    times=$({ time "$build/bin/fuzz_$1" "$build/corpus/$1" -max_total_time="$slice_s" -max_len="$2" -timeout=20 \
+    times=$({ time "$build/bin/fuzz_$1" "$build/corpus/$1" -max_total_time="$slice_s" -max_len="$2" -timeout="$hang_s" \
         -len_control=0 -print_final_stats=1 -artifact_prefix="$build/findings/$1-" >"$log" 2>&1; } 2>&1) || findings=1
     read -r user system <<<"$(tail -n 1 <<<"$times")"
     printf '%s %d %s %s %d\n' "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
@@ -48,7 +49,7 @@ soak() {
     [ "$findings" -eq 0 ]
 }
 export -f soak slice sum
-export build seconds slice_s sources
+export build seconds slice_s hang_s sources
 
 if [ ! -s "$build/tests/fuzz/targets.txt" ]; then
     echo 'fuzz: there are no fuzzers in build/fuzz: they need clang-14 with libFuzzer' >&2
