@@ -106,6 +106,14 @@ static enum llm_status fail_gone(const struct llm_keeper_link *link, struct llm_
     return llm_fail(error, LLM_ERR_PEER, "%s", link->gone_message);
 }
 
+/* Whoever fails has a sentence, also where a keeper sends none. */
+static void complete_sentence(struct llm_keeper_reply *reply)
+{
+    reply->message[sizeof reply->message - 1] = '\0';
+    if (reply->message[0] == '\0')
+        snprintf(reply->message, sizeof reply->message, "the daemon gave no reason");
+}
+
 static bool is_reply(const struct llm_keeper_reply *reply, ssize_t bytes)
 {
     return bytes == (ssize_t)sizeof *reply && reply->magic == LLM_MESSAGE_MAGIC &&
@@ -120,7 +128,7 @@ enum llm_status llm_keeper_link_check(struct llm_keeper_link *link, struct llm_e
     struct llm_keeper_reply farewell;
     ssize_t bytes = recv(link->socket, &farewell, sizeof farewell, MSG_PEEK | MSG_DONTWAIT);
     if (is_reply(&farewell, bytes)) {
-        farewell.message[sizeof farewell.message - 1] = '\0';
+        complete_sentence(&farewell);
         set_gone(link, farewell.message);
     } else if (bytes >= 0 || (errno != EAGAIN && errno != EINTR)) {
         set_gone(link, "the daemon is gone: it closed its socket");
@@ -229,7 +237,7 @@ static enum llm_status exchange(struct llm_keeper_link *link, enum llm_verb verb
                                  : "the daemon is gone: it closed its socket");
         return fail_gone(link, error);
     }
-    reply->message[sizeof reply->message - 1] = '\0';
+    complete_sentence(reply);
     reply->status_name[sizeof reply->status_name - 1] = '\0';
     if (reply->status == LLM_ERR_PEER)
         set_gone(link, reply->message); /* it was not an answer but a farewell */

@@ -851,6 +851,9 @@ START_TEST(a_refused_hello_brings_the_daemons_sentence)
         {{.refuse = LLM_ERR_BUSY}, LLM_ERR_BUSY, "not today"},
         {{.refuse = LLM_ERR_BUSY, .refuse_at_door = true}, LLM_ERR_BUSY, "not today"},
         {{.refuse = LLM_ERR_PERMISSION}, LLM_ERR_PERMISSION, "not today"},
+        {{.refuse = LLM_ERR_BUSY, .refuse_wordless = true},
+         LLM_ERR_BUSY,
+         "the daemon gave no reason"},
         {{.wrong_version = true}, LLM_ERR_VERSION, "the daemon speaks protocol 2, this library 1"},
     };
     make_path();
@@ -1020,7 +1023,7 @@ int main(void)
     tcase_add_checked_fixture(connecting, NULL, teardown);
     tcase_set_timeout(connecting, 60);
     tcase_add_test(connecting, a_missing_daemon_is_named);
-    tcase_add_loop_test(connecting, a_refused_hello_brings_the_daemons_sentence, 0, 4);
+    tcase_add_loop_test(connecting, a_refused_hello_brings_the_daemons_sentence, 0, 5);
     tcase_add_test(connecting, a_silent_daemon_is_not_waited_for_longer_than_asked);
     tcase_add_loop_test(connecting, a_welcome_that_is_wrong_is_refused_and_leaks_nothing, 0, 6);
     tcase_add_test(connecting, the_socket_is_found_by_the_rule);

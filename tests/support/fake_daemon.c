@@ -444,7 +444,8 @@ static void refuse_hello(struct fake_daemon *daemon, int socket)
     if (daemon->options.wrong_version)
         reply.abi_major = LLM_ABI_MAJOR + 1;
     reply.status = (uint32_t)daemon->options.refuse;
-    snprintf(reply.message, sizeof reply.message, "not today");
+    if (!daemon->options.refuse_wordless)
+        snprintf(reply.message, sizeof reply.message, "not today");
     send_with_fds(socket, &reply, NULL, 0);
     close(socket);
 }

@@ -39,6 +39,7 @@ struct fake_daemon_options {
     uint32_t first_epoch;         /* where every record's epoch starts */
     enum llm_status refuse;       /* answer each hello with this status and "not today" */
     bool refuse_at_door;          /* ... before reading it */
+    bool refuse_wordless;         /* ... or with no sentence at all */
     bool wrong_version;           /* answer as another protocol version */
     bool silent;                  /* accept, and never answer */
     enum fake_lie lie;
