@@ -19,11 +19,7 @@
 #ifdef __SANITIZE_ADDRESS__
 #define PROCESSES_MAX 24 /* each is several times as large and as slow */
 #else
-#ifdef __SANITIZE_ADDRESS__
-#define PROCESSES_MAX 24 /* each is several times as large and as slow */
-#else
 #define PROCESSES_MAX 64
-#endif
 #endif
 #define REQUESTS     20
 #define IN_FLIGHT    5
