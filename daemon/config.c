@@ -204,6 +204,8 @@ static enum llm_status set_directories(struct config_directories *field,
                                        const char *place, struct llm_error *error)
 {
     struct config_directories found = {0};
+    if (has_control_character(value)) /* what is printed must be readable again */
+        return llm_fail(error, LLM_ERR_INVALID, "%s: %s has a control character", place, key->name);
     for (const char *at = value; *at;) {
         size_t bytes = strcspn(at, ":");
         if (at[0] != '/' || bytes >= CONFIG_PATH_BYTES)

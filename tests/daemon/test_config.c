@@ -55,6 +55,7 @@ static const struct {
     {"cpu.backend=gpu", LLM_ERR_INVALID, "cpu.backend = \"gpu\" is not allowed"},
     {"models.directories=/a:/b", LLM_OK, ""},
     {"models.directories=a", LLM_ERR_INVALID, "\"a\" is not an absolute path"},
+    {"models.directories=/a\x1d", LLM_ERR_INVALID, "models.directories has a control character"},
     {"models.directories=/1:/2:/3:/4:/5:/6:/7:/8:/9", LLM_ERR_INVALID, "more than 8"},
     {"daemon.instance=a\nb", LLM_ERR_INVALID, "is not allowed"},
     {"limits.requets=1", LLM_ERR_NOT_FOUND,
