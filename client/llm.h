@@ -104,6 +104,13 @@ LLM_API void llm_memory_unmap(const void *address, size_t bytes);
 
 /* ---- Asking ---------------------------------------------------------------------------------------- */
 
+enum llm_urgency {
+    LLM_URGENCY_NORMAL = 0,
+    LLM_URGENCY_INTERACTIVE =
+        1, /* before normal ones, within what the daemon's configuration allows this user */
+    LLM_URGENCY_BATCH = 2 /* after all others; what waits long starts at last */
+};
+
 /* How to choose the next token. Zero means "off" or "default" for every field but max_tokens. */
 typedef struct llm_sampling {
     uint32_t max_tokens; /* 1..; the answer's longest length */
@@ -120,8 +127,11 @@ typedef struct llm_sampling {
     const char *const
         *stop_strings;          /* [stop_string_count] end the answer when its text contains one */
     uint32_t stop_string_count; /* at most 8, each of 1..64 bytes */
-    const char *model;          /* NULL: the daemon's default model */
+    const char *model;          /* NULL: the daemon's default model; on a context: NULL */
     uint64_t timeout_ns;        /* give up after this long; 0: never */
+    uint32_t
+        branch; /* another answer of the same seed: random numbers are those of (seed, branch) */
+    enum llm_urgency urgency; /* who goes first */
 } llm_sampling;
 
 /*
@@ -141,6 +151,172 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_submit(llm_connection *connection,
                                                   const uint32_t *prompt, uint32_t prompt_tokens,
                                                   const llm_sampling *sampling,
                                                   llm_stream **out_stream, llm_error *error);
+
+/* ---- Contexts --------------------------------------------------------------------------------------- */
+
+/*
+ * A context is a row of tokens in the daemon that can be appended to, generated on, forked and rewound; what was
+ * computed for it once is not computed again. One without a name is private to its user and ends with this connection
+ * (unless it has a lease); llm_context_publish() gives it a name, an owner, a group and mode bits, under which it outlives
+ * programs and engines. An llm_context is a handle: any number of them, in any number of processes, may stand for one
+ * context.
+ *
+ * Every call below waits for the engine's answer, mostly a few microseconds. Common statuses:
+ *                    LLM_ERR_NOT_FOUND   no such context (any more)
+ *                    LLM_ERR_PERMISSION  mode bits, owner and group do not allow it; the sentence says what is needed
+ *                    LLM_ERR_BUSY        a generation is running on it: wait, cancel it, or fork; or the engine is short of
+ *                                        slots for a moment
+ *                    LLM_ERR_LIMIT       the model's context, a quota or a table is full; the sentence has the numbers
+ *                    LLM_ERR_INVALID     a value is out of range; the sentence names it
+ *                    LLM_ERR_PEER, LLM_ERR_FORKED
+ */
+typedef struct llm_context llm_context;
+
+/* An empty one of `model` (NULL: the daemon's default model). */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_create(llm_connection *connection,
+                                                          const char *model,
+                                                          llm_context **out_context,
+                                                          llm_error *error);
+/* The published one of that name. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_open(llm_connection *connection,
+                                                        const char *name, llm_context **out_context,
+                                                        llm_error *error);
+/* The one with that id: llm_context_id() of another process, told over any channel. Permissions decide, not the knowledge
+ * of the number. It still ends with the connection it belongs to; llm_context_adopt() takes it over. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_attach(llm_connection *connection, uint64_t id,
+                                                          llm_context **out_context,
+                                                          llm_error *error);
+/* The one that a stream's answer is being, or was, appended to. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_stream_context(llm_stream *stream, llm_context **out_context, llm_error *error);
+LLM_API uint64_t llm_context_id(const llm_context *context);
+/* Let go of the handle. An unnamed, unleased context of this connection ends with it. Accepts NULL. */
+LLM_API void llm_context_close(llm_context *context);
+
+/* Append ids [count], 1..; they are computed when they are first needed, or by llm_context_compute(). */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_append(llm_context *context, const uint32_t *tokens, uint32_t count, llm_error *error);
+/* A new context with the same tokens, private to the caller; shares all memory with this one until one of them is
+ * written to. Also while this one generates: then with the tokens published so far. Costs microseconds, whatever the
+ * length. `length`: only the first so many tokens; LLM_WHOLE: all. */
+#define LLM_WHOLE UINT32_MAX
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_fork(llm_context *context, llm_context **out_context, llm_error *error);
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_fork_at(llm_context *context, uint32_t length,
+                                                           llm_context **out_context,
+                                                           llm_error *error);
+/* Drop all but the first `length` tokens. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_rewind(llm_context *context, uint32_t length,
+                                                          llm_error *error);
+
+/* Generate behind the context's tokens; each token is appended to it as it is published. One generation at a time. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_generate(llm_context *context,
+                                                    const llm_sampling *sampling,
+                                                    llm_stream **out_stream, llm_error *error);
+/* The same, after appending tokens [count]: in one call, all or nothing. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_generate_after(llm_context *context, const uint32_t *tokens, uint32_t count,
+                   const llm_sampling *sampling, llm_stream **out_stream, llm_error *error);
+/* Compute the rows of all its tokens now, so that the next one is fast. Waits for it. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_compute(llm_context *context, llm_error *error);
+
+typedef struct llm_branch {
+    const uint32_t *tokens; /* [token_count] appended to the branch alone */
+    uint32_t token_count;   /* 0.. */
+    bool score; /* choose no tokens: the stream gives `tokens` back with their log-probabilities */
+    llm_sampling sampling; /* without `score`; its `branch` 0 becomes the number of the branch */
+} llm_branch;
+/*
+ * N continuations of one past, in one call: each runs on a fork of its own, and all share what is computed of this one.
+ *
+ *   branches     [count] 1..; as many stream slots must be free
+ *   out_streams  [count]; all or none
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_branch(llm_context *context,
+                                                          const llm_branch *branches,
+                                                          uint32_t count, llm_stream **out_streams,
+                                                          llm_error *error);
+/* The tokens of the branch that `stream` is the answer of become this context's; the branch's own context ends. The stream
+ * must be complete. Other branches end when their streams are closed. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_keep(llm_context *context, llm_stream *stream,
+                                                        llm_error *error);
+/* Log-probabilities (natural logarithm) of tokens [count] after the context, each given those before it. The context does
+ * not change. Waits. out_logprobs [count]. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_score(llm_context *context,
+                                                         const uint32_t *tokens, uint32_t count,
+                                                         float *out_logprobs, llm_error *error);
+
+typedef struct llm_publish {
+    uint32_t mode; /* rw bits of owner, group and others as in chmod(1); 0: 0600 */
+    uint32_t gid;  /* with has_gid; one of the caller's groups; else the caller's own */
+    bool has_gid;
+    bool pin; /* llm_context_pin() before the name is given */
+} llm_publish;
+/* Give it a name ("team/notes"): at most 103 bytes of parts of [A-Za-z0-9._-] between '/'. A named one is renamed.
+ * LLM_ERR_EXISTS: another context has the name. `options` NULL: mode 0600. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_publish(llm_context *context, const char *name,
+                                                           const llm_publish *options,
+                                                           llm_error *error);
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_chmod(llm_context *context, uint32_t mode,
+                                                         llm_error *error);
+/* Compute what is missing and keep it in the pool until llm_context_unpin(): hard, so it is counted, and refused
+ * (LLM_ERR_LIMIT, with the numbers) when quota or pool have no room for it. Later tokens are not pinned until the next call. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_pin(llm_context *context, llm_error *error);
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_unpin(llm_context *context, llm_error *error);
+/* It lives for so long from now on, whatever becomes of this connection; call again to renew (a heartbeat). A published
+ * one ends then as well. 0: no lease. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_lease(llm_context *context, uint64_t lease_ns,
+                                                         llm_error *error);
+/* An unnamed one belongs to this connection from now on. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_adopt(llm_context *context, llm_error *error);
+/* End it, named or not; handles of other processes find nothing. Its owner or an administrator. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_remove(llm_context *context, llm_error *error);
+
+/* Read along with the answer that is being generated on it, from that answer's first token on, until it ends; read
+ * permission is enough. Closing the stream ends the reading, not the answer. LLM_ERR_NOT_FOUND: none is running. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_follow(llm_context *context, llm_stream **out_stream, llm_error *error);
+/* Copy out up to `capacity` ids from position `from` on. out_count 0: `from` is the end. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_read(llm_context *context, uint32_t from,
+                                                        uint32_t *out_tokens, uint32_t capacity,
+                                                        uint32_t *out_count, llm_error *error);
+
+typedef struct llm_context_info {
+    uint64_t id;
+    uint64_t parent_id;     /* forked from; 0: none */
+    uint64_t request_id;    /* generating, or the last one that did; 0: none */
+    uint32_t length;        /* tokens */
+    uint32_t shared_tokens; /* the first so many are in the same memory as another context's */
+    uint32_t pinned_blocks;
+    uint32_t block_tokens; /* tokens of a KV block of its model */
+    uint32_t uid, gid, mode;
+    bool named, pinned, leased, generating, writable;
+    uint64_t lease_ns; /* left */
+    uint64_t idle_ns;  /* since it was last used */
+    char name[104];
+    char model[64];
+} llm_context_info;
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_describe(llm_context *context, llm_context_info *out_info, llm_error *error);
+/* All that the caller may read, by slot. Call with *cursor 0 first, and again until out_count is 0. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_contexts_list(llm_connection *connection, uint32_t *cursor, llm_context_info *out_infos,
+                  uint32_t capacity, uint32_t *out_count, llm_error *error);
+
+/* What of a prompt would be found in the cache now. */
+typedef struct llm_probe_result {
+    uint32_t
+        kind; /* 1 hit, 2 rows copied, 3 being computed, 4 miss, 5 in a domain the caller may not use (administrators) */
+    uint32_t from, to;     /* tokens from..to-1 */
+    uint32_t cached_token; /* what stands where the prompt differs; UINT32_MAX: nothing */
+    uint32_t domain_kind;  /* 0 private, 1 group, 2 public */
+    uint32_t domain_id;    /* uid, gid, 0 */
+    uint64_t context_id;   /* a readable context that has these tokens; 0: none known */
+} llm_probe_result;
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_cache_probe(llm_connection *connection, const char *model, const uint32_t *tokens,
+                uint32_t count, llm_probe_result *out_results, uint32_t capacity,
+                uint32_t *out_count, llm_error *error);
 
 /* ---- Reading --------------------------------------------------------------------------------------- */
 

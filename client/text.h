@@ -216,6 +216,22 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_generate_text(llm_connection *connect
                                                          const llm_sampling *sampling,
                                                          llm_stream **out_stream, llm_error *error);
 
+/* Append text to a context (llm.h): special tokens in it are plain text; an empty context gets the model's usual ids around
+ * it (LLM_ENCODE_AFFIXES). Empty text appends nothing. Returns what llm_connection_vocab(), llm_encode() and
+ * llm_context_append() return. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_append_text(llm_context *context,
+                                                               const char *text, llm_error *error);
+/* Append text and generate behind it, in one step; read with llm_stream_read_text(). `text` NULL or empty: only generate.
+ * Streams of llm_generate() and of branches are read as text after llm_stream_as_text(). */
+LLM_API LLM_MUST_CHECK enum llm_status llm_context_ask_text(llm_context *context, const char *text,
+                                                            const llm_sampling *sampling,
+                                                            llm_stream **out_stream,
+                                                            llm_error *error);
+/* Before anything was read of it: read this stream as text (llm_stream_read_text()). `sampling`: the one it was submitted
+ * with (its stop ids and strings are kept out of the text); NULL: none. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_stream_as_text(llm_stream *stream, const llm_sampling *sampling, llm_error *error);
+
 /*
  * Copy out the text that has arrived, waiting for some if there is none: whole UTF-8 characters, without
  * end-of-text tokens and stop ids, and nothing of a stop string (an end that may become one is held back

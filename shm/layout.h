@@ -31,7 +31,7 @@
 #include "shm/status.h"
 
 #define LLM_ABI_MAJOR        1u
-#define LLM_ABI_MINOR        1u
+#define LLM_ABI_MINOR        2u
 #define LLM_CACHE_LINE_BYTES 64
 #define LLM_PAGE_BYTES       4096u
 #define LLM_NAME_BYTES       64u  /* names of models, clients and memories, with their final zero */
@@ -132,6 +132,7 @@ enum llm_operation {
     LLM_OP_CANCEL = 2,   /* `argument` is a request id; its owner or an administrator */
     LLM_OP_CHECK =
         3, /* administrators: walk every structure of the engine; the sentence says what was found */
+    LLM_OP_CONTEXT = 4, /* body: struct llm_context_body; data of the answer are words of the log */
     LLM_OP_COUNT
 };
 
@@ -171,15 +172,39 @@ static_assert(offsetof(struct llm_submission, argument) == 48, "wire");
 enum llm_request_flags {
     LLM_REQUEST_HAS_SEED = 1u << 0, /* else the daemon draws one and says it in the stream record */
     LLM_REQUEST_LOGPROBS = 1u << 1, /* log_words = 2 * max_tokens; second half: f32 bits */
-    LLM_REQUEST_IGNORE_EOS = 1u << 2 /* the model's own end-of-text ids do not end the answer */
+    LLM_REQUEST_IGNORE_EOS = 1u << 2, /* the model's own end-of-text ids do not end the answer */
+    /* On the context that `argument` of the submission names: the prompt's ids (0.. of them) are appended to it,
+     * then the generated ones, each as it is published. Its model counts; `model` is empty. */
+    LLM_REQUEST_ON_CONTEXT = 1u << 3,
+    /* With ON_CONTEXT: not on the context itself but on a new unnamed fork of it, which belongs to this connection. Its
+     * id is found by the request's id (LLM_CONTEXT_OPEN). */
+    LLM_REQUEST_BRANCH = 1u << 4,
+    /* Nothing is chosen: the answer is the prompt's own ids from `score_from` on, with the log-probability of each
+     * after what stands before it. max_tokens is their number; LOGPROBS is set. With ON_CONTEXT score_from counts
+     * within the prompt, the context is not changed, and BRANCH is not set. */
+    LLM_REQUEST_SCORE = 1u << 5,
+    /* Nothing is chosen and no token is answered: done when every row of the context and the prompt is computed.
+     * max_tokens is 1. */
+    LLM_REQUEST_COMPUTE = 1u << 6,
+    /* With COMPUTE and ON_CONTEXT: and pin those rows (LLM_CONTEXT_UNPIN gives them back). Refused at once, with the
+     * numbers, when they do not fit the quota or the pool. */
+    LLM_REQUEST_PIN = 1u << 7
 };
-#define LLM_REQUEST_FLAGS_KNOWN 7u
+#define LLM_REQUEST_FLAGS_KNOWN 255u
+
+/* Who goes first; inside a class users share by their weights. */
+enum llm_priority {
+    LLM_PRIORITY_NORMAL = 0,
+    LLM_PRIORITY_INTERACTIVE = 1, /* before normal ones */
+    LLM_PRIORITY_BATCH = 2        /* after them; a waiting one ages, so it starts at last */
+};
+#define LLM_PRIORITY_COUNT 3u
 
 /* Followed, without padding, by: uint32_t prompt[prompt_tokens], uint32_t stop_ids[stop_id_count], then
  * stop_string_count times (uint8_t length 1..64, bytes). body_bytes is exactly the sum. */
 struct llm_request_body {
     char model[LLM_NAME_BYTES]; /* name or alias; empty: the default model */
-    uint32_t prompt_tokens;     /* 1.. */
+    uint32_t prompt_tokens;     /* 1..; 0.. with ON_CONTEXT */
     uint32_t max_tokens;        /* 1.. */
     float temperature;          /* 0: greedy; at most 100 */
     float top_p;                /* (0, 1]; 1: off */
@@ -190,9 +215,15 @@ struct llm_request_body {
     uint32_t stop_id_count;
     uint32_t stop_string_count;
     uint32_t stop_string_bytes; /* bytes of the last part, length bytes included */
-    uint8_t reserved[16];
+    uint32_t branch;            /* random numbers are those of (seed, branch); 0 alone */
+    uint32_t score_from;        /* with SCORE: 1..prompt_tokens-1; 0.. with ON_CONTEXT */
+    uint32_t priority;          /* enum llm_priority */
+    uint8_t reserved[4];
 };
 static_assert(sizeof(struct llm_request_body) == 128, "wire size");
+static_assert(offsetof(struct llm_request_body, branch) == 112, "wire");
+static_assert(offsetof(struct llm_request_body, score_from) == 116, "wire");
+static_assert(offsetof(struct llm_request_body, priority) == 120, "wire");
 static_assert(offsetof(struct llm_request_body, prompt_tokens) == 64, "wire");
 static_assert(offsetof(struct llm_request_body, max_tokens) == 68, "wire");
 static_assert(offsetof(struct llm_request_body, temperature) == 72, "wire");
@@ -204,6 +235,162 @@ static_assert(offsetof(struct llm_request_body, flags) == 96, "wire");
 static_assert(offsetof(struct llm_request_body, stop_id_count) == 100, "wire");
 static_assert(offsetof(struct llm_request_body, stop_string_count) == 104, "wire");
 static_assert(offsetof(struct llm_request_body, stop_string_bytes) == 108, "wire");
+
+/* ---- Contexts ------------------------------------------------------------------------------------- */
+
+/* What LLM_OP_CONTEXT asks. `id` names the context: an id, or with `id` 0 the name in `name`. An answer's data are words
+ * of the stream's log, little-endian: one struct llm_context_record for the verbs that give one ("-> record"). */
+enum llm_context_verb {
+    LLM_CONTEXT_CREATE = 1, /* `name`: the model, empty for the default one -> record */
+    LLM_CONTEXT_OPEN, /* must be readable; `other`, if not 0: that of the request of this id -> record */
+    LLM_CONTEXT_FORK, /* a new unnamed one, the first `length` tokens (UINT32_MAX: all) -> record */
+    LLM_CONTEXT_APPEND, /* ids[count] behind the body */
+    LLM_CONTEXT_REWIND, /* to its first `length` tokens */
+    LLM_CONTEXT_KEEP,   /* its tokens become those of the context `other`, which ends -> record */
+    LLM_CONTEXT_PUBLISH, /* `name`, `mode`, `gid` (UINT32_MAX: the caller's); renames a named one -> record */
+    LLM_CONTEXT_MODE, /* `mode`, `gid` (UINT32_MAX: unchanged) */
+    LLM_CONTEXT_UNPIN,
+    LLM_CONTEXT_LEASE, /* it lives `lease_ms` from now on, whatever its connection does; 0: no lease */
+    LLM_CONTEXT_ADOPT, /* an unnamed one is this connection's from now on; write permission -> record */
+    LLM_CONTEXT_CLOSE,  /* ends it if it is unnamed, unleased and this connection's; else nothing */
+    LLM_CONTEXT_REMOVE, /* ends it, named or not; its owner or an administrator */
+    LLM_CONTEXT_READ,   /* `count` ids from `length` on -> ids */
+    LLM_CONTEXT_LIST, /* all that the caller may read, from slot `length` on -> records, as many as the log has room for */
+    LLM_CONTEXT_FOLLOW, /* the answer that is being generated on it, from its first token on, to its end */
+    LLM_CONTEXT_PROBE, /* ids[count] behind the body: what of them would be found -> struct llm_probe_span */
+    LLM_CONTEXT_BLOCKS, /* administrators: the pool from block `length` on -> struct llm_block_view, as many as there is room for */
+    LLM_CONTEXT_LEDGER, /* who uses which bytes; a user sees their own rows, administrators all -> struct llm_ledger_row */
+    LLM_CONTEXT_VERB_COUNT
+};
+
+#define LLM_CONTEXT_NAME_BYTES \
+    104u /* with the final zero; parts of [A-Za-z0-9._-], '/' between them */
+
+/* Followed, without padding, by ids[count] where the verb says so. */
+struct llm_context_body {
+    uint32_t verb; /* enum llm_context_verb */
+    uint32_t length;
+    uint64_t id;
+    uint64_t other;
+    uint32_t count;
+    uint32_t mode; /* 0..0666: rw for owner, group, other */
+    uint32_t gid;
+    uint32_t lease_ms;
+    char name[LLM_CONTEXT_NAME_BYTES];
+    uint8_t reserved[112];
+};
+static_assert(sizeof(struct llm_context_body) == 256, "wire size");
+static_assert(offsetof(struct llm_context_body, length) == 4, "wire");
+static_assert(offsetof(struct llm_context_body, id) == 8, "wire");
+static_assert(offsetof(struct llm_context_body, other) == 16, "wire");
+static_assert(offsetof(struct llm_context_body, count) == 24, "wire");
+static_assert(offsetof(struct llm_context_body, mode) == 28, "wire");
+static_assert(offsetof(struct llm_context_body, gid) == 32, "wire");
+static_assert(offsetof(struct llm_context_body, lease_ms) == 36, "wire");
+static_assert(offsetof(struct llm_context_body, name) == 40, "wire");
+
+enum llm_context_flags {
+    LLM_CONTEXT_NAMED = 1u << 0,
+    LLM_CONTEXT_PINNED = 1u << 1,
+    LLM_CONTEXT_LEASED = 1u << 2,
+    LLM_CONTEXT_GENERATING = 1u << 3,
+    LLM_CONTEXT_WRITABLE = 1u << 4 /* by the one who asked */
+};
+
+struct llm_context_record {
+    uint64_t id;
+    uint64_t parent_id;  /* it was forked from; 0: from none. The parent may be gone */
+    uint64_t request_id; /* being generated on it, or the last one that was; 0: none */
+    uint32_t slot;
+    uint32_t length;        /* tokens, those published of a running answer included */
+    uint32_t shared_tokens; /* of those, the first so many are another context's too */
+    uint32_t pinned_blocks;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t mode;
+    uint32_t flags;    /* enum llm_context_flags */
+    uint32_t lease_ms; /* left */
+    uint32_t idle_ms;  /* since it was last used, saturating */
+    uint32_t block_tokens;
+    uint32_t reserved0;
+    char name[LLM_CONTEXT_NAME_BYTES];
+    char model[LLM_NAME_BYTES];
+    uint8_t reserved[16];
+};
+static_assert(sizeof(struct llm_context_record) == 256, "wire size");
+static_assert(offsetof(struct llm_context_record, slot) == 24, "wire");
+static_assert(offsetof(struct llm_context_record, flags) == 52, "wire");
+static_assert(offsetof(struct llm_context_record, name) == 72, "wire");
+static_assert(offsetof(struct llm_context_record, model) == 176, "wire");
+#define LLM_CONTEXT_RECORD_WORDS 64u
+
+/* A span of a probed prompt. */
+enum llm_probe_kind {
+    LLM_PROBE_HIT = 1,        /* in blocks that are found; domain says whose */
+    LLM_PROBE_COPY = 2,       /* the leading rows of a block that is found: they are copied */
+    LLM_PROBE_BEING_MADE = 3, /* another request computes them now: waited for */
+    LLM_PROBE_MISS = 4,       /* nothing there: never computed, evicted, or after a miss */
+    LLM_PROBE_FOREIGN =
+        5 /* the tokens are there, but in a domain the caller may not use (administrators see this) */
+};
+struct llm_probe_span {
+    uint32_t kind; /* enum llm_probe_kind */
+    uint32_t from; /* tokens from..to-1 */
+    uint32_t to;
+    uint32_t
+        cached_token; /* MISS after a HIT: the token that is cached where the prompt has another; UINT32_MAX: none */
+    uint64_t domain;     /* HIT, COPY, FOREIGN: enum llm_domain_kind << 32 | id */
+    uint64_t context_id; /* a readable context that has these tokens; 0: none known */
+};
+static_assert(sizeof(struct llm_probe_span) == 32, "wire size");
+
+/* One block of the pool, for `llmctl kv map`. */
+struct llm_block_view {
+    uint32_t block;
+    uint8_t
+        state; /* 0 free, 1 held, 2 cached, 3 in transit, 4 quarantined, 5 of a slab that nobody owns */
+    uint8_t model;
+    uint16_t tokens; /* rows that count; 0 while it is being written */
+    uint32_t references;
+    uint32_t parent; /* UINT32_MAX: the first of its chain */
+    uint32_t depth;
+    uint32_t reserved;
+    uint64_t domain;
+};
+static_assert(sizeof(struct llm_block_view) == 32, "wire size");
+
+/* A line of the ledger (`llmctl mem`): lines of one `part` add up to its total, and parts to what the daemon has taken. */
+enum llm_ledger_part {
+    LLM_LEDGER_WEIGHTS = 1,
+    LLM_LEDGER_WORKSPACE = 2,
+    LLM_LEDGER_POOL = 3, /* by `state` (as in llm_block_view) and owner; slab remainders are free */
+    LLM_LEDGER_TABLES = 4, /* the keeper-held tables */
+    LLM_LEDGER_CLIENTS = 5 /* up and down of connections, by uid */
+};
+struct llm_ledger_row {
+    uint32_t part;  /* enum llm_ledger_part */
+    uint32_t state; /* POOL; else 0 */
+    uint64_t owner; /* llm_domain(); UINT64_MAX: the daemon's own */
+    uint64_t bytes;
+    uint64_t pinned_bytes;     /* POOL: of those */
+    char name[LLM_NAME_BYTES]; /* of the model, the table; empty: nothing to say */
+};
+static_assert(sizeof(struct llm_ledger_row) == 96, "wire size");
+
+/* Whose cached blocks: kind << 32 | id. Wider kinds are larger. */
+enum llm_domain_kind {
+    LLM_DOMAIN_PRIVATE = 0, /* id: a uid */
+    LLM_DOMAIN_GROUP = 1,   /* id: a gid */
+    LLM_DOMAIN_PUBLIC = 2   /* id: 0 */
+};
+static inline uint64_t llm_domain(enum llm_domain_kind kind, uint32_t id)
+{
+    return (uint64_t)kind << 32 | id;
+}
+static inline enum llm_domain_kind llm_domain_kind(uint64_t domain)
+{
+    return (enum llm_domain_kind)(domain >> 32);
+}
 
 /* ---- down: written by the engine ------------------------------------------------------------------ */
 

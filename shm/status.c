@@ -22,6 +22,7 @@ const char *llm_status_name(enum llm_status status)
         [LLM_ERR_VERSION] = "protocol version mismatch",
         [LLM_ERR_CORRUPT] = "corrupt",
         [LLM_ERR_POISON] = "poison request",
+        [LLM_ERR_EXISTS] = "exists",
     };
     return (unsigned)status < LLM_STATUS_COUNT ? names[status] : "unknown status";
 }

@@ -44,6 +44,7 @@ enum llm_status {
     LLM_ERR_CORRUPT = 14,     /* a check value or a file's structure does not hold */
     LLM_ERR_POISON =
         15, /* the request was in flight at two engine deaths in a row and is not retried */
+    LLM_ERR_EXISTS = 16, /* the name is taken */
     LLM_STATUS_COUNT
 };
 

@@ -22,6 +22,8 @@
 #define LLM_TABLE_BLOCKS      "kvhdr"
 #define LLM_TABLE_BLOCK_IDS   "kvtok"
 #define LLM_TABLE_CONTEXTS    "ctxtab"
+#define LLM_TABLE_ROWS        "ctxrow"
+#define LLM_TABLE_ROW_IDS     "ctxids"
 
 #define LLM_TABLE_MAGIC UINT64_C(0x4c4254444d4c4c01)
 
@@ -97,8 +99,11 @@ struct llm_reqtab_record {
     uint32_t last_token_us;
     uint32_t uid;
     uint32_t gid;
-    uint64_t reserved[3];
-    struct llm_request_body body; /* validated copy; seed is always the one used */
+    uint64_t context_id; /* with ON_CONTEXT (with BRANCH: the fork); 0: none */
+    uint64_t leader_id;  /* a follower's: the request whose answer it repeats; 0: its own */
+    uint64_t reserved;
+    /* Validated copy; seed is always the one used; prompt_tokens counts the context's tokens too. */
+    struct llm_request_body body;
     uint32_t stop_ids[LLM_STOP_IDS_MAX];
     uint8_t stop_string_length[LLM_STOP_STRINGS_MAX];
     uint8_t stop_strings[LLM_STOP_STRINGS_MAX][LLM_STOP_STRING_BYTES_MAX];
@@ -126,41 +131,75 @@ struct llm_kvhdr_record {
     _Atomic uint64_t word;
     uint8_t chain[16];  /* keyed hash of (parent chain, token ids) */
     uint8_t parent[16]; /* the parent's chain; the root's for a first block */
-    uint32_t tokens;    /* rows that count, 1..block_tokens */
-    uint32_t depth;     /* blocks before this one in its chain */
-    uint32_t domain;    /* who may share it: a uid, or a published context's domain */
-    uint32_t model;     /* slot of the model in the registry */
+    uint16_t
+        tokens; /* rows that count, 1..block_tokens; fewer than block_tokens: the end of a chain */
+    uint16_t model; /* slot of the model in the registry */
+    uint32_t depth; /* blocks before this one in its chain */
+    /* Who may share it (llm_domain()); who wrote it last, when free. May widen while sealed, by one store; not part of
+     * header_check. */
+    _Atomic uint64_t domain;
     uint32_t data_check;
-    uint32_t header_check; /* of everything above, the generation included */
+    uint32_t
+        header_check; /* of everything above but word's state and domain, the generation included */
 };
 static_assert(sizeof(struct llm_kvhdr_record) == 64, "table size");
 
-/* ---- ctxtab[context_slot]: contexts that have a name, an owner and a past ------------------------- */
+/* ---- ctxtab[context_slot]: contexts; ctxrow[row], ctxids[row][context_tokens_max]: their token ids -------- */
 
 enum llm_ctx_state {
     LLM_CTX_FREE = 0,
     LLM_CTX_LIVE = 1
 };
 
+/* One of two versions of everything that may change; the word's generation says which one counts (its lowest bit), so
+ * that any change of any number of fields is one store. */
+struct llm_ctx_version {
+    uint64_t context_id; /* slot + 1 in the low 16 bits; never reused */
+    uint64_t parent_id;
+    uint64_t request_id; /* the last one on it; while it is LIVE in reqtab its tokens count too */
+    uint64_t connection_id;  /* whose it is while it has no name and no lease */
+    uint64_t lease_until_ns; /* CLOCK_BOOTTIME; 0: none */
+    uint64_t used_ns;        /* CLOCK_BOOTTIME */
+    /* The operation that made this version: a submission that is taken in again after an engine's death is not done twice. */
+    uint64_t by_connection_id;
+    uint64_t by_position;
+    uint32_t row; /* ids of positions row.start .. length-1; those before are its parents' */
+    uint32_t length;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t mode;
+    uint32_t pinned_tokens; /* the first so many are pinned */
+    uint32_t model;
+    uint32_t model_check; /* of the model's identity: another model's contexts are dropped */
+    char name[LLM_CONTEXT_NAME_BYTES];
+    uint8_t reserved[24];
+};
+static_assert(sizeof(struct llm_ctx_version) == 224, "table size");
+
 struct llm_ctxtab_record {
     _Atomic uint64_t word;
-    uint64_t context_id;
-    uint64_t length_tokens;
-    uint64_t last_block_generation;
-    uint32_t last_block;
-    uint32_t tail_tokens; /* ids in `tail` that are not yet in a sealed block */
-    uint32_t owner_uid;
-    uint32_t owner_gid;
-    uint32_t mode; /* rw bits for owner, group, other, as in chmod */
-    uint32_t domain;
-    uint32_t model;
-    uint32_t pins;
-    uint64_t lease_ns; /* CLOCK_REALTIME at which an unnamed context ends; 0: with its connection */
-    uint64_t connection_id; /* whose it is while it has no name */
-    char name[104];
-    uint32_t tail[64];
-    uint8_t reserved[72];
+    uint8_t reserved[56];
+    struct llm_ctx_version versions[2]; /* [generation & 1] counts */
 };
 static_assert(sizeof(struct llm_ctxtab_record) == 512, "table size");
+
+#define LLM_ROW_NONE UINT32_MAX
+
+enum llm_ctxrow_state {
+    LLM_CTXROW_FREE = 0,
+    LLM_CTXROW_LIVE = 1
+};
+
+/* A run of token ids that several contexts share. ids[p] of its row is the token at absolute position p, for
+ * start <= p < end; ids below `end` never change while anybody else may read them. Who else uses a row is counted
+ * anew after an engine's death: a row that no context reaches is free. */
+struct llm_ctxrow_record {
+    _Atomic uint64_t word;
+    uint32_t parent; /* the row that has the tokens before `start`; LLM_ROW_NONE with start 0 */
+    uint32_t start;
+    _Atomic uint32_t end; /* stored after the ids */
+    uint32_t reserved[11];
+};
+static_assert(sizeof(struct llm_ctxrow_record) == 64, "table size");
 
 #endif

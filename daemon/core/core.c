@@ -210,7 +210,7 @@ const struct core_effect *core_effects(struct core *core, uint32_t *out_count)
 
 /* ---- Requests --------------------------------------------------------------------------------------- */
 
-static struct prefix_root root_for(const struct core *core, uint32_t model, uint32_t domain)
+static struct prefix_root root_for(const struct core *core, uint32_t model, uint64_t domain)
 {
     return prefix_root(&core->cache.index, model, core->models[model].identity, CORE_IDENTITY_WORDS,
                        domain);
@@ -229,6 +229,8 @@ static enum llm_status check_request(const struct core *core, const struct core_
         return llm_fail(error, LLM_ERR_INVALID, "there is no model %u", request->model);
     if (request->prompt_tokens == 0)
         return llm_fail(error, LLM_ERR_INVALID, "the prompt is empty");
+    if (request->kind != CORE_GENERATE)
+        return llm_fail(error, LLM_ERR_UNSUPPORTED, "only generation is supported yet");
     if (request->max_tokens == 0)
         return llm_fail(error, LLM_ERR_INVALID, "max_tokens is 0; it must be at least 1");
     uint32_t context_tokens = core->models[request->model].context_tokens_max;
@@ -270,7 +272,7 @@ static enum llm_status admit(struct core *core, const struct core_request *reque
 {
     struct request *r = request_at(core, slot);
     request_fill(r, request, &core->models[request->model],
-                 root_for(core, request->model, request->domain));
+                 root_for(core, request->model, request->domains[0]));
     /* The last token is never fed back: it needs no row. */
     uint32_t blocks = request_blocks_for(r, r->tokens_end - 1);
     uint32_t capacity = kv_pool_capacity(&core->cache.pool, request->model);
@@ -487,6 +489,37 @@ enum llm_status core_adopt_block(struct core *core, block_id block,
     enum llm_status status = adopt(core, block, info, error);
     effects_end(core);
     return status;
+}
+
+/* ---- Holding ---------------------------------------------------------------------------------------- */
+
+uint32_t core_hold(struct core *core, uint32_t hold, uint32_t model, const uint64_t *domains,
+                   uint32_t domain_count, const uint32_t *ids, uint32_t tokens)
+{
+    (void)core, (void)hold, (void)model, (void)domains, (void)domain_count, (void)ids, (void)tokens;
+    return 0;
+}
+
+void core_unhold(struct core *core, uint32_t hold)
+{
+    (void)core, (void)hold;
+}
+
+uint32_t core_held_blocks(const struct core *core, uint32_t hold)
+{
+    (void)core, (void)hold;
+    return 0;
+}
+
+uint32_t core_probe(const struct core *core, uint32_t model, const uint64_t *domains,
+                    uint32_t domain_count, bool foreign, const uint32_t *ids, uint32_t tokens,
+                    struct core_probe_span *out_spans, uint32_t capacity)
+{
+    (void)core, (void)model, (void)domains, (void)domain_count, (void)foreign, (void)ids;
+    if (capacity == 0 || tokens == 0)
+        return 0;
+    out_spans[0] = (struct core_probe_span){CORE_PROBE_MISS, 0, tokens, UINT32_MAX, 0};
+    return 1;
 }
 
 /* ---- Looking ---------------------------------------------------------------------------------------- */

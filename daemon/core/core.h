@@ -60,6 +60,8 @@ struct core_config {
     uint32_t step_tokens;            /* rows in one step; enough for every answer to move */
     uint32_t queued_max;             /* 1..request_slots waiting; the next one is BUSY */
     uint32_t user_queued_max;        /* 1..queued_max of those by one user */
+    uint32_t hold_slots;             /* 0.. chains that core_hold() may hold at once */
+    uint32_t score_rows;             /* 1.. rows scored in one step, over all SCORE requests */
     uint32_t *ids;                   /* of slot s: ids[s * ids_stride_words + position] */
     size_t ids_stride_words;         /* at least the largest context_tokens_max */
     struct chain_hash hash;
@@ -80,15 +82,31 @@ uint32_t core_blocks(const struct core *core);
 
 /* ---- Requests --------------------------------------------------------------------------------------- */
 
+enum core_request_kind {
+    CORE_GENERATE, /* choose tokens behind the prompt */
+    CORE_SCORE,    /* choose none: say how likely the prompt's own ids from score_from on are */
+    CORE_COMPUTE   /* choose none: compute the prompt's rows, so that they are found later */
+};
+
+#define CORE_DOMAINS_MAX 34u /* private, 32 groups, public */
+
 struct core_request {
     uint64_t request_id; /* for sentences only */
     uint32_t uid;        /* whose turn it uses */
-    uint32_t domain;     /* whose cached blocks it may share; the uid in this version */
     uint32_t model;      /* 0..model_count-1 */
+    enum core_request_kind kind;
+    /* [domain_count] 1..CORE_DOMAINS_MAX whose cached blocks it may find (llm_domain() of shm/layout.h). Its own blocks are
+     * sealed in the first; what it finds in a narrower one of its own is widened to that. The array must stay until the
+     * request is finished. */
+    const uint64_t *domains;
+    uint32_t domain_count;
     uint32_t prompt_tokens;
     uint32_t generated_tokens; /* already published before an engine's death; else 0 */
-    uint32_t max_tokens;       /* 1.. to generate, those already published included */
-    bool recovered;            /* was admitted before: the queue's bounds do not refuse it again */
+    uint32_t
+        max_tokens; /* 1.. to generate, those already published included; 0 unless CORE_GENERATE */
+    uint32_t score_from; /* CORE_SCORE: 1..prompt_tokens-1, the first position that is scored */
+    uint32_t priority;   /* enum llm_priority */
+    bool recovered;      /* was admitted before: the queue's bounds do not refuse it again */
 };
 
 /*
@@ -121,6 +139,9 @@ struct core_sequence {
     uint32_t block_count;   /* covers first_position + token_count */
     const block_id *blocks; /* [block_count] */
     bool wants_token;       /* sample from its last row */
+    /* CORE_SCORE: the last so many of its rows are compared with the ids that follow them: the row at position p gives the
+     * log-probability of the id at p + 1. */
+    uint32_t scored_rows;
 };
 
 struct core_plan {
@@ -157,14 +178,14 @@ const struct core_effect *core_effects(struct core *core, uint32_t *out_count);
  * every live request in the order of the old admissions, with `recovered` and what was published. A request
  * whose last published token was its stop is the caller's to end: the core knows lengths, not stops. */
 
-/* What kvhdr and kvtok say about a sealed block; what SEALED gives and core_adopt_block() takes. */
+/* What kvhdr and kvtok say about a sealed block; what SEALED and WIDENED give and core_adopt_block() takes. */
 struct core_block_info {
     struct chain chain;
     struct chain parent; /* the parent's chain value; the root's with depth 0 */
     const uint32_t *ids; /* [tokens]; core_block_info(): valid until the block is freed */
-    uint32_t tokens;     /* the model's block_tokens */
+    uint32_t tokens;     /* 1..block_tokens of the model; fewer only at the end of a chain */
     uint32_t depth;
-    uint32_t domain;
+    uint64_t domain;
     uint32_t model;
 };
 
@@ -185,7 +206,47 @@ enum llm_status core_adopt_block(struct core *core, block_id block,
                                  const struct core_block_info *info, struct llm_error *error)
     LLM_MUST_CHECK;
 
+/* ---- Holding ---------------------------------------------------------------------------------------- */
+
+/*
+ * Hold what is cached of these tokens, so that it stays until core_unhold(): a pin.
+ *
+ *   hold      0..hold_slots-1, not held
+ *   domains   [domain_count] as in struct core_request; only looked at during the call
+ *   ids       [tokens] of model's vocabulary
+ *   returns   tokens whose rows are held now, from the first on; after a CORE_COMPUTE request of the same tokens that
+ *             finished in the same call of core_complete(): all of them
+ */
+uint32_t core_hold(struct core *core, uint32_t hold, uint32_t model, const uint64_t *domains,
+                   uint32_t domain_count, const uint32_t *ids, uint32_t tokens);
+void core_unhold(struct core *core, uint32_t hold); /* accepts one that is not held */
+uint32_t core_held_blocks(const struct core *core, uint32_t hold);
+
 /* ---- Looking ---------------------------------------------------------------------------------------- */
+
+/* What a request with this prompt would find now; changes nothing.
+ *
+ *   foreign    false keeps what other domains hold a secret
+ *   out_spans  [capacity] consecutive spans that cover 0..tokens-1 in order
+ *   returns    spans written */
+enum core_probe_kind {
+    CORE_PROBE_HIT = 1,
+    CORE_PROBE_COPY = 2,
+    CORE_PROBE_BEING_MADE = 3,
+    CORE_PROBE_MISS = 4,
+    CORE_PROBE_FOREIGN = 5
+};
+struct core_probe_span {
+    enum core_probe_kind kind; /* the numbers and meanings of enum llm_probe_kind */
+    uint32_t from;             /* tokens from..to-1 */
+    uint32_t to;
+    uint32_t
+        cached_token; /* MISS after a HIT or COPY: what stands there instead; UINT32_MAX: nothing */
+    uint64_t domain;  /* HIT, COPY, FOREIGN */
+};
+uint32_t core_probe(const struct core *core, uint32_t model, const uint64_t *domains,
+                    uint32_t domain_count, bool foreign, const uint32_t *ids, uint32_t tokens,
+                    struct core_probe_span *out_spans, uint32_t capacity);
 
 enum core_phase {
     CORE_PHASE_FREE,

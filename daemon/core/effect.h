@@ -21,13 +21,17 @@ typedef uint32_t block_id;
 #define REQUEST_NONE UINT32_MAX
 
 enum core_effect_kind {
-    CORE_BLOCK_TAKEN = 1,   /* block: now WRITING; its old content is void */
+    CORE_BLOCK_TAKEN =
+        1, /* block: now WRITING; its old content is void. value 1: another domain's or unknown: zero it */
     CORE_BLOCK_SEALED,      /* block: full and findable; core_block_info() has what to write down */
     CORE_BLOCK_FREED,       /* block: nobody needs it, its content counts for nothing */
     CORE_REQUEST_STARTED,   /* slot: waits no longer; also after a preemption */
     CORE_REQUEST_PREEMPTED, /* slot: waits again; what it published stays published */
     CORE_REQUEST_TOKEN,     /* slot, value: this id was appended to the row of ids; publish it */
-    CORE_REQUEST_FINISHED   /* slot, value: enum core_finish; the slot is free again */
+    CORE_REQUEST_FINISHED,  /* slot, value: enum core_finish; the slot is free again */
+    CORE_BLOCK_COPIED, /* block: copy all rows of block `value` into it, before anything else happens to either */
+    CORE_BLOCK_WIDENED, /* block: sealed, and now in a wider domain; core_block_info() says which */
+    CORE_REQUEST_SCORED /* slot, value: positions below it are scored; publish what the step said of them */
 };
 
 /* Why a request ended; the numbers of enum llm_finish in shm/layout.h. */

@@ -37,12 +37,13 @@ static struct chain chain_after(const struct prefix_index *index, const struct c
 }
 
 struct prefix_root prefix_root(const struct prefix_index *index, uint32_t model,
-                               const uint32_t *identity, uint32_t count, uint32_t domain)
+                               const uint32_t *identity, uint32_t count, uint64_t domain)
 {
     static const struct chain none = {{0}};
     struct prefix_root root = {.model = model, .domain = domain};
     root.chain = chain_after(index, &none, identity, count);
-    root.chain = chain_after(index, &root.chain, &domain, 1);
+    root.chain = chain_after(index, &root.chain,
+                             (const uint32_t[]){(uint32_t)domain, (uint32_t)(domain >> 32)}, 2);
     return root;
 }
 
@@ -180,8 +181,8 @@ static enum llm_status sane_entry(const struct prefix_index *index, block_id blo
         parent->domain != entry->domain || !chain_equal(&parent->chain, &entry->parent_chain))
         return llm_fail(
             error, LLM_ERR_CORRUPT,
-            "prefix index: block %u (depth %u, domain %u) does not continue its parent %u", block,
-            entry->depth, entry->domain, entry->parent);
+            "prefix index: block %u (depth %u, domain %llx) does not continue its parent %u", block,
+            entry->depth, (unsigned long long)entry->domain, entry->parent);
     return LLM_OK;
 }
 

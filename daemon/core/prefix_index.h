@@ -40,7 +40,7 @@ struct prefix_root {
     struct chain chain;
     uint32_t
         model; /* slot: stands for fingerprint, version, adapter and dtype while the core is open */
-    uint32_t domain; /* who may share: a uid */
+    uint64_t domain; /* who may share */
 };
 
 struct prefix_entry {
@@ -49,7 +49,7 @@ struct prefix_entry {
     block_id parent;           /* BLOCK_NONE for the first */
     block_id next;             /* in the same bucket */
     uint32_t model;
-    uint32_t domain;
+    uint64_t domain;
     uint32_t depth;  /* blocks before this one */
     uint32_t tokens; /* ids stored; 0: not in the index */
 };
@@ -70,7 +70,7 @@ void prefix_index_init(struct prefix_index *index, struct arena *arena, uint32_t
 
 /* identity [count]: the words that say which model this is; the domain is hashed after them. */
 struct prefix_root prefix_root(const struct prefix_index *index, uint32_t model,
-                               const uint32_t *identity, uint32_t count, uint32_t domain);
+                               const uint32_t *identity, uint32_t count, uint64_t domain);
 
 /* The chain value of `ids` after `parent` (BLOCK_NONE: after the root). */
 struct chain prefix_index_chain(const struct prefix_index *index, const struct prefix_root *root,

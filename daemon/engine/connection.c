@@ -80,8 +80,11 @@ enum llm_status connection_attach(struct engine *engine, const struct channel_co
     CHECK(peer->slot < LLM_STATUS_CONNECTIONS_MAX);
     struct connection *connection = &engine->connections[peer->slot];
     CHECK(!connection->attached && llm_geometry_valid(&peer->geometry));
-    *connection = (struct connection){
-        .peer = *peer, .up_fd = fds[0], .to_engine_fd = fds[2], .to_client_fd = fds[3]};
+    *connection = (struct connection){.peer = *peer,
+                                      .domain = llm_domain(LLM_DOMAIN_PRIVATE, peer->uid),
+                                      .up_fd = fds[0],
+                                      .to_engine_fd = fds[2],
+                                      .to_client_fd = fds[3]};
     connection->stream_request =
         calloc(peer->geometry.stream_slots, sizeof *connection->stream_request);
     enum llm_status status =

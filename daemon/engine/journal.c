@@ -142,8 +142,9 @@ uint32_t journal_block_check(const struct llm_kvhdr_record *header, uint64_t gen
 {
     uint64_t hash = mix(UINT64_C(0xcbf29ce484222325), &generation, sizeof generation);
     size_t from = offsetof(struct llm_kvhdr_record, chain);
-    size_t to = offsetof(struct llm_kvhdr_record, header_check);
+    size_t to = offsetof(struct llm_kvhdr_record, domain);
     hash = mix(hash, (const char *)header + from, to - from);
+    hash = mix(hash, &header->data_check, sizeof header->data_check);
     hash = mix(hash, ids, header->tokens * sizeof *ids);
     return (uint32_t)(hash ^ hash >> 32);
 }
@@ -167,10 +168,10 @@ void journal_block_sealed(struct engine *engine, block_id block)
     CRASH_POINT(block_ids);
     memcpy(header->chain, info.chain.bytes, sizeof header->chain);
     memcpy(header->parent, info.parent.bytes, sizeof header->parent);
-    header->tokens = info.tokens;
+    header->tokens = (uint16_t)info.tokens;
     header->depth = info.depth;
-    header->domain = info.domain;
-    header->model = info.model;
+    atomic_store_explicit(&header->domain, info.domain, memory_order_relaxed);
+    header->model = (uint16_t)info.model;
     header->data_check = 0;
     header->header_check = journal_block_check(header, generation, ids);
     CRASH_POINT(block_header);

@@ -176,6 +176,11 @@ static void publish_effect(struct engine *engine, const struct core_effect *effe
     case CORE_REQUEST_TOKEN:
         publish_token(engine, effect->slot, effect->value, now_ns);
         break;
+    case CORE_BLOCK_COPIED:
+    case CORE_BLOCK_WIDENED:
+    case CORE_REQUEST_SCORED:
+        CHECK(false); /* not yet: the core does not say these */
+        break;
     case CORE_REQUEST_FINISHED:
         publish_finished(engine, effect->slot, (enum core_finish)effect->value);
         break;

@@ -56,7 +56,7 @@ static bool adopt(struct engine *engine, block_id block)
         .ids = ids_of(engine, block),
         .tokens = header->tokens,
         .depth = header->depth,
-        .domain = header->domain,
+        .domain = atomic_load_explicit(&header->domain, memory_order_relaxed),
         .model = header->model,
     };
     memcpy(info.chain.bytes, header->chain, sizeof header->chain);

@@ -77,7 +77,8 @@ enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32
         f->ids[slot][i] = document * 1000 + i;
     struct core_request request = {.request_id = ++f->next_id,
                                    .uid = uid,
-                                   .domain = uid,
+                                   .domains = &(uint64_t){uid},
+                                   .domain_count = 1,
                                    .prompt_tokens = prompt_tokens,
                                    .max_tokens = max_tokens};
     enum llm_status status = core_admit(f->core, &request, slot, error);

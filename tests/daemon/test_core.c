@@ -279,7 +279,11 @@ START_TEST(answer_is_reused_by_the_next_turn_of_a_conversation)
     core_fixture_must_admit(&f, 0, 1000, 1, 6, 7); /* 13 tokens, 12 of them computed */
     core_fixture_drain(&f, 10);
     memcpy(f.ids[1], f.ids[0], sizeof f.ids[0]);
-    struct core_request next = {.uid = 1000, .domain = 1000, .prompt_tokens = 15, .max_tokens = 2};
+    struct core_request next = {.uid = 1000,
+                                .domains = &(uint64_t){1000},
+                                .domain_count = 1,
+                                .prompt_tokens = 15,
+                                .max_tokens = 2};
     struct llm_error error;
     ck_assert_int_eq(core_admit(f.core, &next, 1, &error), LLM_OK);
     ck_assert(core_fixture_plan(&f));
@@ -462,7 +466,8 @@ START_TEST(recovered_request_goes_on_behind_its_published_tokens)
     for (uint32_t i = 0; i < 9; i++)
         f.ids[0][i] = i;
     struct core_request request = {.uid = 1000,
-                                   .domain = 1000,
+                                   .domains = &(uint64_t){1000},
+                                   .domain_count = 1,
                                    .prompt_tokens = 5,
                                    .generated_tokens = 4,
                                    .max_tokens = 6,

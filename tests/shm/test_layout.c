@@ -173,21 +173,6 @@ static const struct {
     F(llm_kvhdr_record, data_check),
     F(llm_kvhdr_record, header_check),
     F(llm_ctxtab_record, word),
-    F(llm_ctxtab_record, context_id),
-    F(llm_ctxtab_record, length_tokens),
-    F(llm_ctxtab_record, last_block_generation),
-    F(llm_ctxtab_record, last_block),
-    F(llm_ctxtab_record, tail_tokens),
-    F(llm_ctxtab_record, owner_uid),
-    F(llm_ctxtab_record, owner_gid),
-    F(llm_ctxtab_record, mode),
-    F(llm_ctxtab_record, domain),
-    F(llm_ctxtab_record, model),
-    F(llm_ctxtab_record, pins),
-    F(llm_ctxtab_record, lease_ns),
-    F(llm_ctxtab_record, connection_id),
-    F(llm_ctxtab_record, name),
-    F(llm_ctxtab_record, tail),
     F(llm_ctxtab_record, reserved),
     F(llm_status_keeper, magic),
     F(llm_status_keeper, abi_major),
@@ -390,6 +375,7 @@ static const struct {
     N(LLM_ERR_VERSION),
     N(LLM_ERR_CORRUPT),
     N(LLM_ERR_POISON),
+    N(LLM_ERR_EXISTS),
     N(LLM_ABI_MAJOR),
     N(LLM_ABI_MINOR),
     N(LLM_CTL_MAGIC),
@@ -402,11 +388,13 @@ static const struct {
 /* The lists above are whole: these fail when one of them grew. */
 static_assert(LLM_VERB_COUNT == LLM_VERB_RESUME + 1, "list the new verb");
 static_assert(LLM_ATTACH_FDS == LLM_FD_TO_CLIENT + 1, "list the new descriptor");
-static_assert(LLM_OP_COUNT == LLM_OP_CHECK + 1, "list the new operation");
-static_assert(LLM_STATUS_COUNT == LLM_ERR_POISON + 1, "list the new status");
+static_assert(LLM_OP_COUNT == LLM_OP_CONTEXT + 1, "list the new operation");
+static_assert(LLM_STATUS_COUNT == LLM_ERR_EXISTS + 1, "list the new status");
 static_assert(LLM_COUNTER_COUNT == LLM_COUNTER_DOORBELLS_MUTED + 1, "list the new counter");
 static_assert(LLM_REQUEST_FLAGS_KNOWN ==
-                  (LLM_REQUEST_HAS_SEED | LLM_REQUEST_LOGPROBS | LLM_REQUEST_IGNORE_EOS),
+                  (LLM_REQUEST_HAS_SEED | LLM_REQUEST_LOGPROBS | LLM_REQUEST_IGNORE_EOS |
+                   LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_BRANCH | LLM_REQUEST_SCORE |
+                   LLM_REQUEST_COMPUTE | LLM_REQUEST_PIN),
               "list the new flag");
 
 /* ---- What the document says ----------------------------------------------------------------------- */

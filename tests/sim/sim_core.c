@@ -29,6 +29,8 @@ struct sim {
     struct sim_hash hash;
     uint32_t documents[DOCUMENTS_MAX][SIM_CONTEXT_MAX];
     uint32_t user_count;
+    uint64_t
+        domains[SIM_USERS_MAX]; /* of the users; the first is everybody's when they share one */
     uint32_t admit_chance, cancel_chance, kill_chance, fail_chance; /* per mille */
     bool domains_shared;                                            /* all users are one domain */
     /* the engine */
@@ -154,6 +156,8 @@ static void begin(struct sim *sim, uint64_t seed)
     draw_config(sim);
     draw_documents(sim);
     sim->user_count = sim_between(&sim->random, 1, SIM_USERS_MAX);
+    for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
+        sim->domains[user] = SIM_UID_FIRST + user;
     sim->domains_shared = sim_chance(&sim->random, 300);
     sim->admit_chance = sim_between(&sim->random, 50, 900);
     sim->cancel_chance = sim_chance(&sim->random, 600) ? sim_below(&sim->random, 40) : 0;
@@ -340,7 +344,8 @@ static void draw_request(struct sim *sim, struct sim_request *request)
     *request = (struct sim_request){
         .request = {.request_id = ++sim->requests,
                     .uid = uid,
-                    .domain = sim->domains_shared ? 7 : uid,
+                    .domains = &sim->domains[sim->domains_shared ? 0 : uid - SIM_UID_FIRST],
+                    .domain_count = 1,
                     .model = model,
                     .prompt_tokens = prompt_tokens,
                     .max_tokens = sim_between(&sim->random, 1, context_tokens)},

@@ -63,7 +63,7 @@ void sim_scramble(struct sim_tables *tables, block_id block)
 {
     for (uint32_t r = 0; r < SIM_BLOCK_TOKENS; r++)
         tables->rows[block][r] = (struct sim_row){
-            .history = sim_random_next(&tables->random), .id = UINT32_MAX, .domain = UINT32_MAX};
+            .history = sim_random_next(&tables->random), .id = UINT32_MAX, .domain = UINT64_MAX};
 }
 
 static block_id block_at(const struct sim_tables *tables, const struct core_sequence *sequence,
@@ -95,7 +95,7 @@ static const char *write_rows(struct sim_tables *tables, const struct core_plan 
             return "a row would be written twice";
         uint64_t before = position == 0 ? sim_history_begin(&tables->models[sequence->model])
                                         : row_at(tables, sequence, position - 1)->history;
-        *row = (struct sim_row){sim_history(before, id), id, request->request.domain};
+        *row = (struct sim_row){sim_history(before, id), id, request->request.domains[0]};
     }
     return NULL;
 }
@@ -118,7 +118,7 @@ const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan,
     for (uint32_t position = 0; position < end; position++) { /* attention */
         const struct sim_row *row = row_at(tables, sequence, position);
         history = sim_history(history, request->ids[position]);
-        if (row->domain != request->request.domain)
+        if (row->domain != request->request.domains[0])
             return "a row of another domain was read";
         if (row->history != history)
             return "a row of another history was read";
@@ -232,6 +232,10 @@ const char *sim_apply(struct sim_tables *tables, const struct core *core,
     case CORE_REQUEST_FINISHED:
         return apply_finished(tables, &tables->requests[effect->slot],
                               (enum core_finish)effect->value);
+    case CORE_BLOCK_COPIED:
+    case CORE_BLOCK_WIDENED:
+    case CORE_REQUEST_SCORED:
+        return "an effect that the core does not have yet";
     }
     return "an effect of no kind";
 }

@@ -36,7 +36,7 @@ uint64_t sim_mix(uint64_t a, uint64_t b);
 struct sim_row {
     uint64_t history; /* of all ids up to and including this one; garbage until written */
     uint32_t id;
-    uint32_t domain;
+    uint64_t domain;
 };
 
 enum sim_block_state {

@@ -188,6 +188,7 @@ static void answer(struct fake_daemon *daemon, struct connection *connection,
     case LLM_OP_GENERATE:
         generate(daemon, connection, submission, request);
         break;
+    case LLM_OP_CONTEXT:
     case LLM_OP_COUNT:
     default:
         end_request(connection, request, LLM_ERR_UNSUPPORTED, LLM_FINISH_ANSWERED, "unknown");

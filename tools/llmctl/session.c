@@ -26,6 +26,7 @@ static enum llmctl_exit exit_code(enum llm_status status)
     case LLM_ERR_VERSION:
     case LLM_ERR_CORRUPT:
     case LLM_ERR_POISON:
+    case LLM_ERR_EXISTS:
     case LLM_STATUS_COUNT:
         break;
     }
