@@ -36,6 +36,7 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
     *request = (struct request){.connection = connection,
                                 .user = connection->user,
                                 .model = model,
+                                .domains = connection->domains,
                                 .sampling = sampling_of(record)};
     stop_strings_init(&request->stops, record);
 }
@@ -46,8 +47,8 @@ struct core_request request_for_core(const struct engine *engine, uint32_t slot,
     return (struct core_request){
         .request_id = record->request_id,
         .uid = record->uid,
-        .domains = &engine->connections[record->connection_slot].domain,
-        .domain_count = 1,
+        .domains = engine->requests[slot].domains.domains,
+        .domain_count = engine->requests[slot].domains.count,
         .model = engine->requests[slot].model,
         .prompt_tokens = record->body.prompt_tokens,
         .generated_tokens = atomic_load_explicit(&record->published, memory_order_relaxed),

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "daemon/core/effect.h"
+#include "daemon/engine/domains.h"
 #include "daemon/engine/stop_strings.h"
 #include "daemon/sample/sampling.h"
 #include "shm/status.h"
@@ -35,7 +36,8 @@ struct request {
     struct llm_stream_writer writer;
     uint32_t user; /* its row in the ledger (users.h), also when the client is gone */
     uint32_t model;
-    struct sampling sampling; /* stop_ids points into the record */
+    struct domain_set domains; /* the core holds on to the array */
+    struct sampling sampling;  /* stop_ids points into the record */
     struct stop_strings stops;
     float logprob;              /* of the token that the running step chose */
     enum llm_status end_status; /* with a FAILED or CANCELLED finish; LLM_OK: the usual one */
