@@ -160,12 +160,12 @@ void report_started(struct engine *engine, uint32_t cached_tokens)
     report_count(engine, LLM_COUNTER_TOKENS_CACHED, cached_tokens);
 }
 
-void report_token(struct engine *engine, uint32_t slot, uint32_t produced_tokens)
+void report_tokens(struct engine *engine, uint32_t slot, uint32_t produced_tokens, uint32_t more)
 {
     struct llm_status_usage *usage = usage_of(engine, slot);
-    report_count(engine, LLM_COUNTER_TOKENS_OUT, 1);
+    report_count(engine, LLM_COUNTER_TOKENS_OUT, more);
     if (usage)
-        store(usage->tokens_out, load(usage->tokens_out) + 1);
+        store(usage->tokens_out, load(usage->tokens_out) + more);
     store(engine->status->requests[slot].produced_tokens, produced_tokens);
 }
 
