@@ -100,21 +100,21 @@ START_TEST(what_does_not_fit_or_is_not_there_is_a_sentence)
     llm_stream *stream = NULL;
     uint32_t token, count;
     float logprob;
-    llm_error error;
+    llm_error why;
     serve((const char *const[]){NULL});
     llm_connection *connection = test_daemon_connect(&daemon_);
     llm_context *context = step_context(connection, NULL, 0);
     MUST(llm_generate(context, NULL, &stream, error));
-    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &error),
+    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &why),
                      LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "context and prompt are empty: at least 1 token is needed");
+    ck_assert_str_eq(why.message, "context and prompt are empty: at least 1 token is needed");
     llm_stream_close(stream);
-    ck_assert_int_eq(llm_context_score(context, ids, 1, &logprob, &error), LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "the context is empty: its first token has no log-probability");
+    ck_assert_int_eq(llm_context_score(context, ids, 1, &logprob, &why), LLM_ERR_INVALID);
+    ck_assert_str_eq(why.message, "the context is empty: its first token has no log-probability");
     MUST(llm_context_append(context, ids, 3, error));
     MUST(llm_context_remove(context, error));
     MUST(llm_generate(context, NULL, &stream, error));
-    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &error),
+    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &why),
                      LLM_ERR_NOT_FOUND);
     llm_stream_close(stream);
     llm_context_close(context);
@@ -126,7 +126,7 @@ START_TEST(a_cancelled_answer_leaves_what_it_published)
 {
     uint32_t prompt[20], row[400];
     llm_stream *stream, *second;
-    llm_error error;
+    llm_error why;
     step_ids(prompt, 3, 20);
     serve_slow_echo();
     llm_connection *connection = test_daemon_connect(&daemon_);
@@ -138,7 +138,7 @@ START_TEST(a_cancelled_answer_leaves_what_it_published)
     MUST(llm_stream_read(stream, got, NULL, 300, STEP_WAIT_NS, &count, error));
     /* it is running: nobody else may generate on it, and what would change it is refused */
     MUST(llm_generate(context, &(llm_sampling){.max_tokens = 3}, &second, error));
-    ck_assert_int_eq(llm_stream_read(second, got, NULL, 300, STEP_WAIT_NS, &count, &error),
+    ck_assert_int_eq(llm_stream_read(second, got, NULL, 300, STEP_WAIT_NS, &count, &why),
                      LLM_ERR_BUSY);
     llm_stream_close(second);
     ck_assert(step_info(context).generating);
@@ -292,7 +292,7 @@ START_TEST(an_echo_is_certain_of_everything)
     llm_context *context = step_context(connection, ids, 1);
     MUST(llm_context_score(context, ids + 1, 3, logprobs, error));
     for (int i = 0; i < 3; i++)
-        ck_assert_float_eq(logprobs[i], 0);
+        ck_assert_double_eq((double)logprobs[i], 0);
     llm_context_close(context);
     finish(connection);
 }
@@ -349,9 +349,9 @@ START_TEST(followers_read_the_whole_answer_and_leave_as_they_like)
     llm_connection *other = test_daemon_connect(&daemon_);
     llm_context *context = step_context(connection, prompt, 10), *seen;
     MUST(llm_context_attach(other, llm_context_id(context), &seen, error));
-    llm_error error;
-    ck_assert_int_eq(llm_context_follow(seen, &followers[0], &error), LLM_ERR_NOT_FOUND);
-    ck_assert_str_eq(error.message, "nothing is being generated on the context");
+    llm_error why;
+    ck_assert_int_eq(llm_context_follow(seen, &followers[0], &why), LLM_ERR_NOT_FOUND);
+    ck_assert_str_eq(why.message, "nothing is being generated on the context");
 
     MUST(llm_generate(context, &(llm_sampling){.max_tokens = 250}, &stream, error));
     MUST(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, error));
