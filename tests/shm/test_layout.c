@@ -31,7 +31,8 @@ static const struct {
     S(llm_keeper_reply),      S(llm_table_header),  S(llm_conntab_record), S(llm_reqtab_record),
     S(llm_kvhdr_record),      S(llm_ctxtab_record), S(llm_status_keeper),  S(llm_status_engine),
     S(llm_status_connection), S(llm_status_usage),  S(llm_status_request), S(llm_status_step),
-    S(llm_status_error), S(llm_status_event),      S(llm_status_file),   S(channel_connection), S(channel_message),
+    S(llm_status_error),      S(llm_status_event),  S(llm_status_file),    S(channel_connection),
+    S(channel_message),
 };
 
 #define F(structure, field)                                    \
