@@ -85,7 +85,7 @@ static void head(struct json_out *json, const char *phase, const char *name, uin
     json_out_text(json, "name", name);
     json_out_count(json, "pid", track);
     json_out_count(json, "tid", track);
-    json_out_real(json, "ts", (double)at_ns / 1e3);
+    json_out_thousandths(json, "ts", at_ns);
 }
 
 static void write_track(struct json_out *json, uint32_t track, const char *name)
