@@ -295,6 +295,8 @@ static enum llm_status open_parts(struct engine *engine, struct llm_error *error
 {
     enum llm_status status = config_limits_fit(&engine->config, error);
     if (status == LLM_OK)
+        status = users_open(&engine->users, (uint32_t)engine->config.limits.contexts, error);
+    if (status == LLM_OK)
         status = open_models(engine, error);
     if (status == LLM_OK)
         status = tables_open_requests(&engine->tables, &engine->kept,
@@ -357,4 +359,5 @@ void engine_close(struct engine *engine)
         engine->executors[model]->ops->close(engine->executors[model]);
     kernel_stream_close(engine->stream);
     parking_close(&engine->parking);
+    users_close(&engine->users);
 }

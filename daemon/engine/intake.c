@@ -173,12 +173,7 @@ static enum llm_status check_room(const struct engine *engine, const struct conn
     if (slot == REQUEST_NONE)
         return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
                         engine->tables.request_slots);
-    if (engine->users.rows[connection->user].requests >= engine->config.limits.requests_per_user)
-        return llm_fail(error, LLM_ERR_BUSY,
-                        "user %u has all of its %llu requests (limits.requests_per_user) in use",
-                        connection->peer.uid,
-                        (unsigned long long)engine->config.limits.requests_per_user);
-    return LLM_OK;
+    return users_may_request(&engine->users, connection->user, error);
 }
 
 static void fill_record(struct engine *engine, const struct connection *connection,
@@ -238,6 +233,8 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
     uint32_t model = 0;
     enum llm_status status = take_body(engine, connection, submission, slot, &model, error);
     struct llm_request_body *body = &engine->tables.requests[slot].body;
+    if (status == LLM_OK)
+        status = users_may_have_priority(&engine->users, connection->user, body->priority, error);
     if (status == LLM_OK)
         status = choose_seed(body, error);
     if (status != LLM_OK)
