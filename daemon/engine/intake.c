@@ -62,7 +62,8 @@ static enum llm_status check_lengths(const struct llm_request_body *body,
         return llm_fail(
             error, LLM_ERR_LIMIT, "prompt of %s tokens does not fit the model's context of %s",
             grouped(body->prompt_tokens, have), grouped(facts->context_tokens_max, most));
-    if (body->prompt_tokens == facts->context_tokens_max)
+    bool answers = !(body->flags & (LLM_REQUEST_SCORE | LLM_REQUEST_COMPUTE));
+    if (answers && body->prompt_tokens == facts->context_tokens_max)
         return llm_fail(
             error, LLM_ERR_LIMIT,
             "prompt of %s tokens fills the model's context and leaves no room to answer",

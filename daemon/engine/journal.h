@@ -7,7 +7,7 @@
  *            admission   record and prompt -> LIVE -> stream opened -> conntab.queue_head -> down.queue_head
  *            token       id in reqtok -> published -> log -> commit word
  *            end         status, finish, note -> ANSWERED -> stream done -> FREE
- *            block       WRITING -> rows computed -> header and ids -> SEALED -> ... -> FREE
+ *            block       WRITING -> rows computed -> header and ids -> SEALED -> (wider domain) -> ... -> FREE
  *
  *          A crash between any two stores is a state that recovery.c understands; each store is followed by
  *          a CRASH_POINT at which the tests kill the engine.
@@ -45,7 +45,11 @@ void journal_free(struct engine *engine, uint32_t slot);
 
 void journal_block_taken(struct engine *engine, block_id block);
 void journal_block_sealed(struct engine *engine, block_id block);
+/* Others may find it now: the header's domain is that of core_block_info(). */
+void journal_block_widened(struct engine *engine, block_id block);
 void journal_block_freed(struct engine *engine, block_id block);
+/* Was being written when an engine died: free once the device is quiet (recovery.h). */
+void journal_block_quarantined(struct engine *engine, block_id block);
 
 /* Of everything in the header but the word's state and the value itself, and of the ids. */
 uint32_t journal_block_check(const struct llm_kvhdr_record *header, uint64_t generation,

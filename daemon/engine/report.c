@@ -195,14 +195,14 @@ void report_preempted(struct engine *engine, uint32_t slot)
     record_event(engine, LLM_EVENT_PREEMPTED, slot, load(engine->tables.requests[slot].published));
 }
 
-void report_token(struct engine *engine, uint32_t slot, uint32_t produced_tokens)
+void report_tokens(struct engine *engine, uint32_t slot, uint32_t produced_tokens, uint32_t more)
 {
     struct llm_status_usage *usage = usage_of(engine, slot);
-    report_count(engine, LLM_COUNTER_TOKENS_OUT, 1);
-    if (produced_tokens == 1)
+    report_count(engine, LLM_COUNTER_TOKENS_OUT, more);
+    if (produced_tokens == more)
         record_event(engine, LLM_EVENT_FIRST_TOKEN, slot, 0);
     if (usage)
-        store(usage->tokens_out, load(usage->tokens_out) + 1);
+        store(usage->tokens_out, load(usage->tokens_out) + more);
     store(engine->status->requests[slot].produced_tokens, produced_tokens);
 }
 

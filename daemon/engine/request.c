@@ -7,6 +7,19 @@
 #include "daemon/engine/publish.h"
 #include "shm/check.h"
 
+enum core_request_kind request_kind(const struct llm_reqtab_record *record)
+{
+    if (record->body.flags & LLM_REQUEST_SCORE)
+        return CORE_SCORE;
+    return record->body.flags & LLM_REQUEST_COMPUTE ? CORE_COMPUTE : CORE_GENERATE;
+}
+
+uint32_t request_answer_start(const struct llm_reqtab_record *record)
+{
+    return request_kind(record) == CORE_SCORE ? record->body.score_from
+                                              : record->body.prompt_tokens;
+}
+
 static uint32_t top_k_within(uint32_t top_k)
 {
     return top_k > INT32_MAX ? INT32_MAX : top_k;
@@ -21,6 +34,7 @@ static struct sampling sampling_of(const struct llm_reqtab_record *record)
         .top_p = body->top_p,
         .min_p = body->min_p,
         .seed = body->seed,
+        .branch = body->branch,
         .max_tokens = body->max_tokens,
         .want_logprob = (body->flags & LLM_REQUEST_LOGPROBS) != 0,
         .stop_ids = (const int32_t *)record->stop_ids,
@@ -36,6 +50,7 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
     *request = (struct request){.connection = connection,
                                 .user = connection->user,
                                 .model = model,
+                                .domains = connection->domains,
                                 .sampling = sampling_of(record)};
     stop_strings_init(&request->stops, record);
 }
@@ -43,15 +58,20 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
 struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered)
 {
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    enum core_request_kind kind = request_kind(record);
+    uint32_t published = atomic_load_explicit(&record->published, memory_order_relaxed);
     return (struct core_request){
         .request_id = record->request_id,
         .uid = record->uid,
-        .domains = &engine->connections[record->connection_slot].domain,
-        .domain_count = 1,
+        .domains = engine->requests[slot].domains.domains,
+        .domain_count = engine->requests[slot].domains.count,
         .model = engine->requests[slot].model,
         .prompt_tokens = record->body.prompt_tokens,
-        .generated_tokens = atomic_load_explicit(&record->published, memory_order_relaxed),
-        .max_tokens = record->body.max_tokens,
+        .generated_tokens = kind == CORE_GENERATE ? published : 0,
+        .max_tokens = kind == CORE_GENERATE ? record->body.max_tokens : 0,
+        .kind = kind,
+        .score_from = kind == CORE_SCORE ? record->body.score_from + published : 0,
+        .priority = record->body.priority,
         .recovered = recovered,
     };
 }

@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/core/effect.h"
+#include "daemon/core/core.h"
+#include "daemon/engine/domains.h"
 #include "daemon/engine/stop_strings.h"
 #include "daemon/sample/sampling.h"
 #include "shm/status.h"
@@ -35,12 +36,18 @@ struct request {
     struct llm_stream_writer writer;
     uint32_t user; /* its row in the ledger (users.h), also when the client is gone */
     uint32_t model;
-    struct sampling sampling; /* stop_ids points into the record */
+    struct domain_set domains; /* the core holds on to the array */
+    struct sampling sampling;  /* stop_ids points into the record */
     struct stop_strings stops;
     float logprob;              /* of the token that the running step chose */
     enum llm_status end_status; /* with a FAILED or CANCELLED finish; LLM_OK: the usual one */
     char end_note[LLM_NOTE_BYTES];
 };
+
+/* What its record asks for. */
+enum core_request_kind request_kind(const struct llm_reqtab_record *record);
+/* Where in its row the answer begins: published token i is at this position + i. */
+uint32_t request_answer_start(const struct llm_reqtab_record *record);
 
 /* Derive the private half from the record. */
 void request_init(struct engine *engine, uint32_t slot, struct connection *connection,
