@@ -117,11 +117,14 @@ typedef struct llm_sampling {
     float temperature;   /* 0: always the likeliest token; at most 100 */
     uint32_t top_k;      /* keep the k likeliest; 0: off */
     float top_p;         /* keep the smallest set with this mass, (0, 1]; 0: off */
-    float min_p;   /* drop what is less likely than this times the likeliest, [0, 1]; 0: off */
+    float min_p; /* drop what is less likely than this times the likeliest, [0, 1]; 0: off */
+    uint32_t
+        branch;    /* another answer of the same seed: random numbers are those of (seed, branch) */
     uint64_t seed; /* with has_seed; else the daemon draws one and tells it (llm_stream_info) */
     bool has_seed;
     bool logprobs;            /* also return each token's log-probability */
     bool ignore_eos;          /* go on past the model's end of text, to max_tokens */
+    enum llm_urgency urgency; /* who goes first */
     const uint32_t *stop_ids; /* [stop_id_count] end the answer; the id is its last token */
     uint32_t stop_id_count;   /* at most 16 */
     const char *const
@@ -129,9 +132,6 @@ typedef struct llm_sampling {
     uint32_t stop_string_count; /* at most 8, each of 1..64 bytes */
     const char *model;          /* NULL: the daemon's default model; on a context: NULL */
     uint64_t timeout_ns;        /* give up after this long; 0: never */
-    uint32_t
-        branch; /* another answer of the same seed: random numbers are those of (seed, branch) */
-    enum llm_urgency urgency; /* who goes first */
 } llm_sampling;
 
 /*
