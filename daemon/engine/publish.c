@@ -1,7 +1,9 @@
 #include "daemon/engine/publish.h"
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/follow.h"
 #include "daemon/engine/journal.h"
+#include "daemon/engine/on_context.h"
 #include "daemon/engine/report.h"
 #include "shm/check.h"
 #include "shm/clock.h"
@@ -77,13 +79,21 @@ static uint32_t elapsed_us(uint64_t since_ns, uint64_t now_ns)
     return us > UINT32_MAX ? UINT32_MAX : us == 0 ? 1 : (uint32_t)us;
 }
 
-/* The next `more` ids of the row, with their log-probabilities, are the answer's. */
-static void publish_ids(struct engine *engine, uint32_t slot, uint32_t more, uint64_t now_ns)
+static void tell_client(struct engine *engine, uint32_t slot, uint32_t position, uint32_t more,
+                        uint64_t now_ns)
+{
+    struct request *request = &engine->requests[slot];
+    if (!request->connection)
+        return;
+    llm_stream_writer_append(&request->writer, tables_ids(&engine->tables, slot) + position,
+                             tables_logprobs(&engine->tables, slot) + position, more, now_ns);
+    publish_moved(engine, request->connection);
+}
+
+void publish_ids(struct engine *engine, uint32_t slot, uint32_t more, uint64_t now_ns)
 {
     struct llm_reqtab_record *record = &engine->tables.requests[slot];
-    struct request *request = &engine->requests[slot];
     uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
-    uint32_t position = request_answer_start(record) + count;
     record->last_token_us = elapsed_us(record->admitted_ns, now_ns);
     if (count == 0)
         record->first_token_us = record->last_token_us;
@@ -91,11 +101,8 @@ static void publish_ids(struct engine *engine, uint32_t slot, uint32_t more, uin
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE; /* it has proved itself */
     report_tokens(engine, slot, count + more, more);
-    if (!request->connection)
-        return;
-    llm_stream_writer_append(&request->writer, tables_ids(&engine->tables, slot) + position,
-                             tables_logprobs(&engine->tables, slot) + position, more, now_ns);
-    publish_moved(engine, request->connection);
+    tell_client(engine, slot, request_answer_start(record) + count, more, now_ns);
+    follow_published(engine, slot);
 }
 
 static void publish_token(struct engine *engine, uint32_t slot, uint32_t token, uint64_t now_ns)
@@ -136,6 +143,7 @@ static void release_slot(struct engine *engine, uint32_t slot)
     }
     if (request->place == REQUEST_IN_LINE)
         engine->requests_in_line--;
+    follow_forget(engine, slot);
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
@@ -148,12 +156,14 @@ void publish_finished(struct engine *engine, uint32_t slot, enum core_finish fin
 {
     struct request *request = &engine->requests[slot];
     enum llm_status status = status_of(request, finish);
+    on_context_end(engine, slot, finish);
     journal_answered(engine, slot, status, (enum llm_finish)finish, request->end_note);
     if (request->connection) {
         llm_stream_writer_finish(&request->writer, status, (enum llm_finish)finish,
                                  request->end_note);
         publish_moved(engine, request->connection);
     }
+    follow_finished(engine, slot, finish);
     report_finished(engine, slot, finish);
     release_slot(engine, slot);
     journal_free(engine, slot);

@@ -5,7 +5,9 @@
 #include <time.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/follow.h"
 #include "daemon/engine/journal.h"
+#include "daemon/engine/on_context.h"
 #include "daemon/engine/publish.h"
 #include "daemon/engine/report.h"
 #include "daemon/engine/step.h"
@@ -159,20 +161,6 @@ static bool record_whole(const struct engine *engine, const struct llm_reqtab_re
            engine_find_model(engine, record->body.model, out_model, NULL) == LLM_OK;
 }
 
-static void occupy(struct engine *engine, uint32_t slot)
-{
-    struct request *request = &engine->requests[slot];
-    request->place = REQUEST_IN_LINE;
-    engine->requests_live++;
-    engine->users.rows[request->user].requests++;
-    engine->requests_in_line++;
-    request->connection->stream_request[engine->tables.requests[slot].stream_slot] = slot + 1;
-    request->connection->live_streams++;
-    uint64_t deadline_ns = engine->tables.requests[slot].deadline_ns;
-    if (deadline_ns != 0 && deadline_ns < engine->next_deadline_ns)
-        engine->next_deadline_ns = deadline_ns;
-}
-
 /* The stop strings' tail, and whether the last published token was the last of its answer. */
 static enum core_finish replay_published(struct engine *engine, uint32_t slot)
 {
@@ -205,18 +193,31 @@ static void put_into_core(struct engine *engine, uint32_t slot)
 
 static void go_on(struct engine *engine, uint32_t slot)
 {
+    struct llm_error error;
     uint32_t deaths = engine->tables.requests[slot].deaths;
-    occupy(engine, slot);
+    request_enter(engine, slot, REQUEST_IN_LINE);
     publish_opened(engine, slot);
     report_recovered(engine, slot);
+    follow_gather(engine, slot);
+    enum llm_status status = on_context_resume(engine, slot, &error);
     enum core_finish finish = replay_published(engine, slot);
-    if (finish != CORE_FINISH_NONE)
+    if (status != LLM_OK)
+        request_end(engine, slot, CORE_FINISH_FAILED, status, error.message);
+    else if (finish != CORE_FINISH_NONE)
         publish_finished(engine, slot, finish);
     else if (deaths >= DEATHS_POISON)
         request_end(engine, slot, CORE_FINISH_FAILED, LLM_ERR_POISON,
                     "the request was being computed at two engine deaths in a row");
     else if (deaths < DEATHS_SUSPECT)
         put_into_core(engine, slot);
+}
+
+static void go_on_following(struct engine *engine, uint32_t slot)
+{
+    request_enter(engine, slot, REQUEST_FOLLOWS);
+    publish_opened(engine, slot);
+    report_recovered(engine, slot);
+    follow_resume(engine, slot);
 }
 
 /* Decided, perhaps not told: tell it unless the record says that it was. */
@@ -264,6 +265,8 @@ static void resume(struct engine *engine, uint32_t slot)
     }
     if (state_of(&record->word) == LLM_REQ_ANSWERED)
         tell_again(engine, slot);
+    else if (record->leader_id != 0)
+        go_on_following(engine, slot);
     else
         go_on(engine, slot);
 }
@@ -277,16 +280,25 @@ static void free_connections(struct engine *engine)
             journal_detach(engine, slot);
 }
 
-void recovery_resume_requests(struct engine *engine)
+/* Those that follow another, or those that follow nobody. */
+static void resume_all(struct engine *engine, bool followers)
 {
-    free_connections(engine);
     for (uint32_t slot = 0; slot < engine->tables.request_slots; slot++) {
         const struct llm_reqtab_record *record = &engine->tables.requests[slot];
         if (record->request_id >= engine->next_request_id)
             engine->next_request_id = record->request_id + 1; /* ids are never used twice */
-        if (state_of(&record->word) != LLM_REQ_FREE)
+        if (state_of(&record->word) != LLM_REQ_FREE && (record->leader_id != 0) == followers)
             resume(engine, slot);
     }
+}
+
+/* Followers are there before their leaders go on, which may end at once. */
+void recovery_resume_requests(struct engine *engine)
+{
+    free_connections(engine);
+    resume_all(engine, true);
+    resume_all(engine, false);
+    follow_settle(engine);
     if (engine->requests_live > 0)
         log_event(LOG_LEVEL_INFO, "recovered requests", log_count("live", engine->requests_live),
                   log_count("in_line", engine->requests_in_line));

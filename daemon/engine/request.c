@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/engine/contexts.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/publish.h"
 #include "shm/check.h"
+#include "shm/clock.h"
 
 enum core_request_kind request_kind(const struct llm_reqtab_record *record)
 {
@@ -18,6 +20,60 @@ uint32_t request_answer_start(const struct llm_reqtab_record *record)
 {
     return request_kind(record) == CORE_SCORE ? record->body.score_from
                                               : record->body.prompt_tokens;
+}
+
+enum llm_status requests_find_free(const struct engine *engine, const struct connection *connection,
+                                   uint32_t *out_slot, struct llm_error *error)
+{
+    uint32_t slot = 0;
+    while (slot < engine->tables.request_slots && engine->requests[slot].place != REQUEST_FREE)
+        slot++;
+    if (slot == engine->tables.request_slots)
+        return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
+                        engine->tables.request_slots);
+    enum llm_status status = users_may_request(&engine->users, connection->user, error);
+    if (status != LLM_OK)
+        return status;
+    *out_slot = slot;
+    return LLM_OK;
+}
+
+void request_fill_record(struct engine *engine, const struct connection *connection,
+                         const struct llm_submission *submission, uint32_t slot)
+{
+    struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    atomic_store_explicit(&record->published, 0, memory_order_relaxed);
+    record->deaths = 1; /* one attempt without a token so far, from now on */
+    record->request_id = engine->next_request_id++;
+    record->connection_id = connection->peer.id;
+    record->queue_position = connection->queue.head;
+    record->connection_slot = connection->peer.slot;
+    record->stream_slot = submission->stream_slot;
+    record->stream_epoch = submission->stream_epoch;
+    record->log_offset = submission->log_offset;
+    record->log_words = submission->log_words;
+    record->status = record->finish = record->cached_tokens = 0;
+    record->admitted_ns = llm_now_ns();
+    record->deadline_ns = submission->deadline_ns;
+    record->first_token_us = record->last_token_us = 0;
+    record->uid = connection->peer.uid;
+    record->gid = connection->peer.gid;
+    record->context_id = record->leader_id = 0;
+    record->note[0] = '\0';
+}
+
+void request_enter(struct engine *engine, uint32_t slot, enum request_place place)
+{
+    struct request *request = &engine->requests[slot];
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    request->place = place;
+    request->connection->stream_request[record->stream_slot] = slot + 1;
+    request->connection->live_streams++;
+    engine->requests_live++;
+    engine->requests_in_line += place == REQUEST_IN_LINE;
+    engine->users.rows[request->user].requests++;
+    if (record->deadline_ns != 0 && record->deadline_ns < engine->next_deadline_ns)
+        engine->next_deadline_ns = record->deadline_ns;
 }
 
 static uint32_t top_k_within(uint32_t top_k)
@@ -51,6 +107,10 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
                                 .user = connection->user,
                                 .model = model,
                                 .domains = connection->domains,
+                                .context = CONTEXT_NONE,
+                                .leader = REQUEST_NONE,
+                                .first_follower = REQUEST_NONE,
+                                .next_follower = REQUEST_NONE,
                                 .sampling = sampling_of(record)};
     stop_strings_init(&request->stops, record);
 }
@@ -82,7 +142,7 @@ void request_end(struct engine *engine, uint32_t slot, enum core_finish finish,
     struct request *request = &engine->requests[slot];
     request->end_status = status;
     snprintf(request->end_note, sizeof request->end_note, "%s", note);
-    if (request->place == REQUEST_IN_LINE) {
+    if (request->place == REQUEST_IN_LINE || request->place == REQUEST_FOLLOWS) {
         publish_finished(engine, slot, finish);
         return;
     }
