@@ -118,6 +118,7 @@ void connection_detach(struct engine *engine, uint64_t id)
     if (connection) {
         uint32_t slot = connection->peer.slot;
         requests_abandon(engine, connection);
+        contexts_abandon(engine, connection);
         egress_forget(&engine->egress, slot);
         parking_remove(engine, connection);
         journal_detach(engine, slot);

@@ -17,6 +17,7 @@
 #include "daemon/config.h"
 #include "daemon/core/core.h"
 #include "daemon/engine/connection.h"
+#include "daemon/engine/contexts.h"
 #include "daemon/engine/drain.h"
 #include "daemon/engine/egress.h"
 #include "daemon/engine/executor.h"
@@ -55,6 +56,8 @@ struct engine {
     uint32_t trial_slot;       /* whose trial it is; REQUEST_NONE: nobody's */
     uint64_t next_request_id;
     uint64_t next_deadline_ns; /* no request's deadline is earlier */
+    struct contexts contexts;
+    uint64_t next_lease_ns; /* no context's lease ends earlier; CLOCK_BOOTTIME */
     struct connection
         *unannounced; /* streams of it moved; its hints are not announced (publish.c) */
     uint64_t steps;

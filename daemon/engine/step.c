@@ -109,12 +109,19 @@ static void run(struct engine *engine, const struct core_plan *plan)
 
 /* ---- The loop -------------------------------------------------------------------------------------- */
 
+static void expire_leases(struct engine *engine)
+{
+    if (engine->next_lease_ns != UINT64_MAX)
+        contexts_expire(engine, llm_boot_ns());
+}
+
 bool engine_step(struct engine *engine)
 {
     uint64_t started_ns = llm_now_ns();
     parking_poll(engine);
     bool any = intake_pass(engine);
     requests_expire(engine, started_ns);
+    expire_leases(engine);
     recovery_next_trial(engine);
 
     struct core_plan plan;
@@ -147,12 +154,25 @@ static bool spin(struct engine *engine)
     return false;
 }
 
+/* When something is due. Leases run on a clock that a suspended machine does not stop, sleeping on one that it does: the
+ * keeper's heartbeat wakes who slept too long. */
+static uint64_t next_due_ns(const struct engine *engine)
+{
+    uint64_t due_ns = engine->next_deadline_ns;
+    if (engine->next_lease_ns == UINT64_MAX)
+        return due_ns;
+    uint64_t boot_ns = llm_boot_ns();
+    uint64_t left_ns = engine->next_lease_ns > boot_ns ? engine->next_lease_ns - boot_ns : 0;
+    uint64_t lease_ns = llm_deadline_ns(left_ns);
+    return lease_ns < due_ns ? lease_ns : due_ns;
+}
+
 void engine_run(struct engine *engine)
 {
     while (!engine->stopping) {
         /* A step may have taken in the STOP itself: nothing would wake us after it. */
         if (engine_step(engine) || engine->stopping || spin(engine))
             continue;
-        parking_sleep(engine, engine->next_deadline_ns);
+        parking_sleep(engine, next_due_ns(engine));
     }
 }

@@ -261,6 +261,7 @@ static const struct {
     F(llm_ctxrow_record, parent),
     F(llm_ctxrow_record, start),
     F(llm_ctxrow_record, end),
+    F(llm_ctxrow_record, uid),
     F(llm_ctxrow_record, reserved),
     F(llm_status_keeper, magic),
     F(llm_status_keeper, abi_major),
