@@ -207,6 +207,7 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
         .hold_slots = engine->tables.context_slots,
         .ids = engine->tables.ids,
         .ids_stride_words = 2 * (size_t)engine->tables.context_tokens_max,
+        .score_rows = EXECUTOR_SCORE_ROWS < step_tokens ? EXECUTOR_SCORE_ROWS : step_tokens,
         .hash = {.hash = chain_hash, .self = engine->chain_key},
     };
 }
@@ -267,7 +268,9 @@ static enum llm_status take_arrays(struct engine *engine, struct llm_error *erro
     engine->requests = calloc(engine->tables.request_slots, sizeof *engine->requests);
     engine->choices = calloc(sequences, sizeof *engine->choices);
     engine->results = calloc(sequences, sizeof *engine->results);
-    if (!engine->connections || !engine->requests || !engine->choices || !engine->results)
+    engine->scores = calloc(engine->config.limits.step_tokens, sizeof *engine->scores);
+    if (!engine->connections || !engine->requests || !engine->choices || !engine->results ||
+        !engine->scores)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u requests",
                         engine->tables.request_slots);
     return LLM_OK;

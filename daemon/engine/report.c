@@ -125,7 +125,8 @@ static void show_request(struct engine *engine, uint32_t slot)
     struct llm_status_request *row = &engine->status->requests[slot];
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
     store(row->connection_slot, record->connection_slot);
-    store(row->phase, LLM_PHASE_QUEUED);
+    store(row->phase,
+          engine->requests[slot].place == REQUEST_FOLLOWS ? LLM_PHASE_DECODE : LLM_PHASE_QUEUED);
     store(row->prompt_tokens, record->body.prompt_tokens);
     store(row->cached_tokens, record->cached_tokens);
     store(row->produced_tokens, load(record->published));
@@ -139,7 +140,9 @@ static void show_request(struct engine *engine, uint32_t slot)
 
 void report_admitted(struct engine *engine, uint32_t slot)
 {
-    uint32_t prompt_tokens = engine->tables.requests[slot].body.prompt_tokens;
+    /* A follower asks nothing of the model. */
+    bool follows = engine->requests[slot].place == REQUEST_FOLLOWS;
+    uint32_t prompt_tokens = follows ? 0 : engine->tables.requests[slot].body.prompt_tokens;
     struct llm_status_usage *usage = usage_of(engine, slot);
     report_count(engine, LLM_COUNTER_REQUESTS_ADMITTED, 1);
     report_count(engine, LLM_COUNTER_TOKENS_IN, prompt_tokens);
@@ -160,12 +163,14 @@ void report_started(struct engine *engine, uint32_t cached_tokens)
     report_count(engine, LLM_COUNTER_TOKENS_CACHED, cached_tokens);
 }
 
-void report_token(struct engine *engine, uint32_t slot, uint32_t produced_tokens)
+void report_tokens(struct engine *engine, uint32_t slot, uint32_t produced_tokens, uint32_t more)
 {
     struct llm_status_usage *usage = usage_of(engine, slot);
-    report_count(engine, LLM_COUNTER_TOKENS_OUT, 1);
+    if (engine->requests[slot].place !=
+        REQUEST_FOLLOWS) /* those were counted where they came from */
+        report_count(engine, LLM_COUNTER_TOKENS_OUT, more);
     if (usage)
-        store(usage->tokens_out, load(usage->tokens_out) + 1);
+        store(usage->tokens_out, load(usage->tokens_out) + more);
     store(engine->status->requests[slot].produced_tokens, produced_tokens);
 }
 
