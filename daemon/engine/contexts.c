@@ -171,7 +171,7 @@ static void name_remove(struct engine *engine, uint32_t slot)
 
 /* ---- Rights ---------------------------------------------------------------------------------------------- */
 
-static bool in_group(const struct connection *connection, uint32_t gid)
+bool contexts_in_group(const struct connection *connection, uint32_t gid)
 {
     return connection->peer.gid == gid;
 }
@@ -181,7 +181,7 @@ static unsigned mode_bits(const struct llm_ctx_version *now, const struct connec
 {
     if (connection->peer.uid == now->uid)
         return now->mode >> 6 & 7;
-    return (in_group(connection, now->gid) ? now->mode >> 3 : now->mode) & 7;
+    return (contexts_in_group(connection, now->gid) ? now->mode >> 3 : now->mode) & 7;
 }
 
 static bool has_right(const struct llm_ctx_version *now, const struct connection *connection,
@@ -192,6 +192,12 @@ static bool has_right(const struct llm_ctx_version *now, const struct connection
     if (right == CONTEXT_OWN)
         return connection->peer.uid == now->uid;
     return (mode_bits(now, connection) & (right == CONTEXT_READ ? 4 : 2)) != 0;
+}
+
+bool contexts_may(const struct engine *engine, const struct connection *connection, uint32_t slot,
+                  enum context_right right)
+{
+    return has_right(context_now(engine, slot), connection, right);
 }
 
 enum llm_status contexts_permit(const struct engine *engine, const struct connection *connection,
@@ -411,11 +417,13 @@ void contexts_remove(struct engine *engine, uint32_t slot, const struct context_
 
 /* ---- Tokens ---------------------------------------------------------------------------------------------- */
 
-static enum llm_status busy(const struct engine *engine, uint32_t slot, struct llm_error *error)
+enum llm_status contexts_idle(const struct engine *engine, uint32_t slot, struct llm_error *error)
 {
-    return llm_fail(error, LLM_ERR_BUSY, "request %llu is running on context %llu",
-                    (unsigned long long)running(engine, slot)->request_id,
-                    (unsigned long long)context_now(engine, slot)->context_id);
+    const struct llm_reqtab_record *record = running(engine, slot);
+    return record ? llm_fail(error, LLM_ERR_BUSY, "request %llu is running on context %llu",
+                             (unsigned long long)record->request_id,
+                             (unsigned long long)context_now(engine, slot)->context_id)
+                  : LLM_OK;
 }
 
 enum llm_status contexts_may_append(const struct engine *engine, uint32_t slot, uint32_t count,
@@ -426,8 +434,9 @@ enum llm_status contexts_may_append(const struct engine *engine, uint32_t slot, 
     const struct owner *owner = &engine->contexts.owners.rows[context->owner];
     uint64_t most = engine->executors[now->model]->facts.context_tokens_max;
     struct context_limits limits = contexts_limits(engine, owner->uid);
-    if (context->request_slot != REQUEST_NONE)
-        return busy(engine, slot, error);
+    enum llm_status status = contexts_idle(engine, slot, error);
+    if (status != LLM_OK)
+        return status;
     if ((uint64_t)now->length + count > most)
         return llm_fail(error, LLM_ERR_LIMIT,
                         "%u tokens behind the %u of context %llu: the model's context has %llu",

@@ -80,12 +80,17 @@ enum llm_status contexts_find_named(const struct engine *engine,
                                     struct llm_error *error) LLM_MUST_CHECK;
 /* Whoever asks; CONTEXT_NONE: there is none. */
 uint32_t contexts_slot(const struct engine *engine, uint64_t id);
+bool contexts_may(const struct engine *engine, const struct connection *connection, uint32_t slot,
+                  enum context_right right);
+bool contexts_in_group(const struct connection *connection, uint32_t gid);
 /* Has `connection`'s user that right? PERMISSION, with what there is and what is missing. */
 enum llm_status contexts_permit(const struct engine *engine, const struct connection *connection,
                                 uint32_t slot, enum context_right right, struct llm_error *error)
     LLM_MUST_CHECK;
 /* The id of the context that request is, or was last, generating on; 0: none. */
 uint64_t contexts_id_of_request(const struct engine *engine, uint64_t request_id);
+/* Whoever has that name; CONTEXT_NONE: nobody. */
+uint32_t contexts_named(const struct engine *engine, const char *name);
 /* At most 103 bytes of parts of [A-Za-z0-9._-] with one '/' between them, none of them "." or "..". */
 bool contexts_name_valid(const char name[LLM_CONTEXT_NAME_BYTES]);
 
@@ -117,6 +122,9 @@ enum llm_status contexts_create(struct engine *engine, const struct connection *
 enum llm_status contexts_fork(struct engine *engine, const struct connection *connection,
                               uint32_t parent, uint32_t length, const struct context_by *by,
                               uint32_t *out_slot, struct llm_error *error) LLM_MUST_CHECK;
+/* Nothing generates on it? BUSY. */
+enum llm_status contexts_idle(const struct engine *engine, uint32_t slot, struct llm_error *error)
+    LLM_MUST_CHECK;
 /* Nothing generates on it and `count` more tokens fit the model's context and the owner's quota? BUSY, LIMIT. */
 enum llm_status contexts_may_append(const struct engine *engine, uint32_t slot, uint32_t count,
                                     struct llm_error *error) LLM_MUST_CHECK;

@@ -26,8 +26,6 @@ void contexts_derive(struct engine *engine, uint32_t slot);
 
 void contexts_put_free(struct engine *engine, uint32_t slot);
 void contexts_name_add(struct engine *engine, uint32_t slot);
-/* CONTEXT_NONE: nobody has it. */
-uint32_t contexts_named(const struct engine *engine, const char *name);
 
 /* Hold the blocks of the first `tokens` and count them, in place of those held before. Returns tokens held. */
 uint32_t contexts_hold(struct engine *engine, uint32_t slot, uint32_t tokens);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "daemon/engine/context_ops.h"
 #include "daemon/engine/control.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/journal.h"
@@ -39,6 +40,12 @@ static enum llm_status copy_part(const struct connection *connection, uint64_t a
         done += (size_t)taken;
     }
     return LLM_OK;
+}
+
+enum llm_status intake_copy(const struct connection *connection, uint64_t arena_offset, void *out,
+                            size_t bytes, struct llm_error *error)
+{
+    return copy_part(connection, arena_offset, out, bytes, error);
 }
 
 /* 9120 as "9 120" */
@@ -405,6 +412,8 @@ static bool take_one(struct engine *engine, struct connection *connection)
         users_entered(&engine->users, connection->user, submission.body_bytes);
         if (submission.operation == LLM_OP_GENERATE)
             generate(engine, connection, &submission, &writer);
+        else if (submission.operation == LLM_OP_CONTEXT)
+            context_answer(engine, connection, &submission, &writer);
         else
             control_answer(engine, connection, &submission, &writer);
     }
