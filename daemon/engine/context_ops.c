@@ -373,9 +373,9 @@ static enum llm_status probe(struct ask *ask)
     enum llm_status status = engine_find_model(ask->engine, ask->body.name, &model, ask->error);
     if (status != LLM_OK)
         return status;
-    uint32_t count =
-        core_probe(ask->engine->core, model, &ask->connection->domain, 1,
-                   ask->connection->peer.administrator, ask->ids, ask->body.count, found, most);
+    uint32_t count = core_probe(ask->engine->core, model, ask->connection->domains.domains,
+                                ask->connection->domains.count, ask->connection->peer.administrator,
+                                ask->ids, ask->body.count, found, most);
     for (uint32_t i = 0; i < count; i++)
         spans[i] = (struct llm_probe_span){.kind = (uint32_t)found[i].kind,
                                            .from = found[i].from,
