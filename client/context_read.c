@@ -112,7 +112,10 @@ enum llm_status llm_contexts_list(llm_connection *connection, uint32_t *cursor,
                                   llm_context_info *out_infos, uint32_t capacity,
                                   uint32_t *out_count, llm_error *error)
 {
-    struct llm_context_record records[LIST_PAGE];
+    union {
+        struct llm_context_record records[LIST_PAGE];
+        uint32_t words[LIST_PAGE * LLM_CONTEXT_RECORD_WORDS];
+    } page;
     struct llm_context_body body = {.verb = LLM_CONTEXT_LIST, .length = *cursor};
     uint32_t next = *cursor, units, words;
     if (capacity == 0)
@@ -120,21 +123,21 @@ enum llm_status llm_contexts_list(llm_connection *connection, uint32_t *cursor,
     units = page_units(connection, capacity < LIST_PAGE ? capacity : LIST_PAGE,
                        LLM_CONTEXT_RECORD_WORDS);
     enum llm_status status = call_paged(connection, &body, NULL, &units, LLM_CONTEXT_RECORD_WORDS,
-                                        (uint32_t *)(void *)records, &words, error);
+                                        page.words, &words, error);
     if (status == LLM_OK && words % LLM_CONTEXT_RECORD_WORDS != 0)
         status = nonsense(error, "a part of a context's record");
     uint32_t count = status == LLM_OK ? words / LLM_CONTEXT_RECORD_WORDS : 0;
     for (uint32_t i = 0; i < count && status == LLM_OK; i++) {
-        status = llm_context_record_check(&records[i], error);
+        status = llm_context_record_check(&page.records[i], error);
         /* Slots only grow: a list without end would keep its reader for ever. */
-        if (status == LLM_OK && (records[i].slot < next || records[i].slot == UINT32_MAX))
+        if (status == LLM_OK && (page.records[i].slot < next || page.records[i].slot == UINT32_MAX))
             status = nonsense(error, "a list of contexts that goes back");
-        next = records[i].slot + 1;
+        next = page.records[i].slot + 1;
     }
     if (status != LLM_OK)
         return status;
     for (uint32_t i = 0; i < count; i++)
-        to_info(&records[i], &out_infos[i]);
+        to_info(&page.records[i], &out_infos[i]);
     *cursor = next;
     *out_count = count;
     return LLM_OK;
@@ -181,7 +184,10 @@ enum llm_status llm_cache_probe(llm_connection *connection, const char *model,
                                 llm_probe_result *out_results, uint32_t capacity,
                                 uint32_t *out_count, llm_error *error)
 {
-    struct llm_probe_span spans[PROBE_PAGE];
+    union {
+        struct llm_probe_span spans[PROBE_PAGE];
+        uint32_t words[PROBE_PAGE * SPAN_WORDS];
+    } page;
     struct llm_context_body body = {.verb = LLM_CONTEXT_PROBE, .count = count};
     uint32_t words = 0, units;
     enum llm_status status = check_probe(model, tokens, count, capacity, error);
@@ -190,19 +196,18 @@ enum llm_status llm_cache_probe(llm_connection *connection, const char *model,
     if (model)
         memcpy(body.name, model, strlen(model));
     units = page_units(connection, capacity < PROBE_PAGE ? capacity : PROBE_PAGE, SPAN_WORDS);
-    status = call_paged(connection, &body, tokens, &units, SPAN_WORDS, (uint32_t *)(void *)spans,
-                        &words, error);
+    status = call_paged(connection, &body, tokens, &units, SPAN_WORDS, page.words, &words, error);
     if (status == LLM_OK && words % SPAN_WORDS != 0)
         status = nonsense(error, "a part of a span");
     for (uint32_t i = 0, from = 0; i < words / SPAN_WORDS && status == LLM_OK; i++) {
-        if (!span_is_sane(&spans[i], from, count))
+        if (!span_is_sane(&page.spans[i], from, count))
             status = nonsense(error, "what it says of the cache");
-        from = spans[i].to;
+        from = page.spans[i].to;
     }
     if (status != LLM_OK)
         return status;
     for (uint32_t i = 0; i < words / SPAN_WORDS; i++)
-        out_results[i] = to_result(&spans[i]);
+        out_results[i] = to_result(&page.spans[i]);
     *out_count = (uint32_t)(words / SPAN_WORDS);
     return LLM_OK;
 }

@@ -158,8 +158,6 @@ static struct row_place go_on(struct rows *rows, struct row_place from, const ui
     struct llm_ctxrow_record *record = &rows->records[from.row];
     struct row *own = &rows->own[from.row];
     uint32_t before = end_of(rows, from.row), end = from.length + count;
-    if (before > from.length)
-        journal_row_end(record, from.length);
     memcpy(ids_of(rows, from.row) + from.length, ids, count * sizeof *ids);
     journal_row_end(record, end);
     rows->owners->rows[own->owner].tokens += (uint64_t)end - before; /* less: modulo 2^64 */
