@@ -153,6 +153,51 @@ START_TEST(a_cancelled_answer_leaves_what_it_published)
 }
 END_TEST
 
+#define LONG      131072u
+#define LONG_PART 8192u
+
+START_TEST(a_context_of_131072_tokens_is_as_good_as_a_short_one)
+{
+    static uint32_t part[LONG_PART];
+    uint32_t got[8];
+    llm_stream *stream;
+    llm_context *fork;
+    llm_error why;
+    serve((const char *const[]){"--set", "models.echo_context_tokens=131072", NULL});
+    llm_connection *connection = test_daemon_connect(&daemon_);
+    llm_context *context = step_context(connection, NULL, 0);
+    for (uint32_t at = 0; at < LONG; at += LONG_PART) {
+        for (uint32_t i = 0; i < LONG_PART; i++)
+            part[i] = (at + i) % 65521;
+        MUST(llm_context_append(context, part, at + LONG_PART < LONG ? LONG_PART : LONG_PART - 8,
+                                error));
+    }
+    ck_assert_uint_eq(step_info(context).length, LONG - 8);
+    ck_assert_int_eq(llm_context_append(context, part, 9, &why), LLM_ERR_LIMIT);
+    MUST(llm_context_fork(context, &fork, error));
+    for (int turn = 0; turn < 2; turn++) { /* the second finds all that the first computed */
+        MUST(
+            llm_generate(turn ? context : fork, &(llm_sampling){.max_tokens = 20}, &stream, error));
+        ck_assert_uint_eq(step_read(stream, got, NULL, 8, LLM_OK), 8);
+        for (uint32_t i = 0; i < 8; i++)
+            ck_assert_uint_eq(got[i], i);
+        llm_stream_info info = step_stream_info(stream);
+        ck_assert_int_eq(info.finish, LLM_FINISHED_CONTEXT);
+        ck_assert_uint_eq(info.cached_tokens, turn ? LONG - 9 : 0);
+        llm_stream_close(stream);
+    }
+    MUST(llm_generate(fork, NULL, &stream, error)); /* full */
+    (void)step_read(stream, got, NULL, 8, LLM_ERR_LIMIT);
+    ck_assert_str_eq(
+        step_stream_info(stream).message,
+        "context of 131 072 tokens fills the model's context and leaves no room to answer");
+    llm_stream_close(stream);
+    llm_context_close(fork);
+    llm_context_close(context);
+    finish(connection);
+}
+END_TEST
+
 /* ---- Forks and branches ----------------------------------------------------------------------------- */
 
 START_TEST(a_fork_of_a_running_answer_has_what_is_published_and_goes_its_own_way)
@@ -407,6 +452,7 @@ int main(void)
     tcase_add_test(tcase, an_answer_on_a_context_is_the_one_to_the_whole_prompt);
     tcase_add_test(tcase, what_does_not_fit_or_is_not_there_is_a_sentence);
     tcase_add_test(tcase, a_cancelled_answer_leaves_what_it_published);
+    tcase_add_test(tcase, a_context_of_131072_tokens_is_as_good_as_a_short_one);
     tcase_add_test(tcase, a_fork_of_a_running_answer_has_what_is_published_and_goes_its_own_way);
     tcase_add_test(tcase, branches_say_what_unshared_runs_say_and_one_is_kept);
     tcase_add_test(tcase, a_score_is_what_the_answer_said_of_itself);
