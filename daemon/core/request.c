@@ -136,10 +136,7 @@ enum core_finish request_append(struct request *r, uint32_t token)
 static void release_tail(struct request *r, struct kv_cache *cache)
 {
     block_id tail = r->blocks[r->sealed_count];
-    if (last_block(r) != tail) {
-        kv_pool_hold(&cache->pool, tail);
-        kv_pool_drop(&cache->pool, last_block(r));
-    }
+    kv_pool_trim(&cache->pool, last_block(r), tail);
     uint32_t from = r->sealed_count * r->block_tokens;
     kv_cache_seal_tail(cache, &r->root, tail, r->ids + from, r->computed - from);
 }
