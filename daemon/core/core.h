@@ -39,7 +39,7 @@
 
 #define CORE_MODELS_MAX       KV_MODELS_MAX
 #define CORE_IDENTITY_WORDS   8u
-#define CORE_BLOCK_TOKENS_MAX 256u
+#define CORE_BLOCK_TOKENS_MAX 512u
 
 struct core_model {
     /* Everything that a KV row depends on besides the tokens: fingerprint, weight version, adapter, KV

@@ -16,9 +16,8 @@
  *                                   > [p1] --> [p0]     p1: 2 references (a2, b2), p0: 1 (p1)
  *              request B --> [b2] /
  *
- * Eviction A chain is released from its end, so in the list of cached blocks, oldest first, a child always
- *          stands before its parent: the head of the list never has a child. Leaf-first least-recently-used
- *          order costs nothing but the list.
+ * Eviction A chain is released from its end: a child becomes cached before its parent, and kv_order.h keeps it
+ *          before its parent. What was found again after its first use stays longer than what was not.
  * Owner    core.c; kv_cache.c is the only caller. Effects TAKEN and FREED are appended here.
  * Threads  The engine thread.
  * See      README.md (rules 1 to 5), kv_cache.h, tests/daemon/test_kv_pool.c.
@@ -31,6 +30,7 @@
 
 #include "daemon/core/arena.h"
 #include "daemon/core/effect.h"
+#include "daemon/core/kv_order.h"
 #include "shm/status.h"
 
 #define KV_MODELS_MAX 8u
@@ -45,19 +45,17 @@ enum kv_state {
 struct kv_block {
     uint32_t references; /* holders outside, plus one for every held child */
     block_id parent;     /* BLOCK_NONE: first of its chain; meaningful unless free */
-    block_id prev, next; /* in its model's free list or in the list of cached blocks */
+    block_id prev, next; /* in its model's free list or in a list of cached blocks */
     uint8_t state;       /* enum kv_state */
     bool sealed;         /* full, computed, findable: worth keeping without a holder */
+    bool
+        reused; /* held by a second one since it was taken, or since kv_order.c forgot; then so is its parent */
 };
 
 struct kv_slab {
     uint32_t held_blocks;
     uint32_t cached_blocks;
     uint8_t model; /* KV_MODEL_NONE: owned by nobody, its blocks are in no list */
-};
-
-struct kv_list { /* of blocks, by prev and next; head is the oldest */
-    block_id head, tail;
 };
 
 struct kv_model {
@@ -75,7 +73,7 @@ struct kv_pool {
     struct kv_slab *slabs;   /* [slab_count] */
     uint32_t *unowned;       /* [slab_count] a stack of slabs that belong to nobody */
     uint32_t *marks;         /* [blocks] scratch of kv_pool_sane() */
-    struct kv_list cached;   /* all models; oldest first */
+    struct kv_order cached;  /* all models */
     struct kv_model models[KV_MODELS_MAX];
     struct effect_list *effects;
     uint32_t unowned_count;
@@ -108,7 +106,7 @@ void kv_pool_seal(struct kv_pool *pool, block_id block);
 /* `child` (or, with BLOCK_NONE, the caller's own reference) moves from `from` to `to`, a block with the same
  * content; `from` is dropped. */
 void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child);
-/* The cached block to evict next: the longest unused one without a child; BLOCK_NONE if none is cached. */
+/* The cached block to evict next, as kv_order.h says; it has no child. BLOCK_NONE: none is cached. */
 block_id kv_pool_oldest(const struct kv_pool *pool);
 /* Cached to free. The caller has taken the block out of the prefix index; it must be kv_pool_oldest(). */
 void kv_pool_evict(struct kv_pool *pool, block_id block);
@@ -126,7 +124,7 @@ uint32_t kv_pool_blocks(const struct kv_pool *pool);
 uint32_t kv_pool_model_of(const struct kv_pool *pool, block_id block); /* KV_MODEL_NONE: unowned */
 
 /* "Every block of an owned slab is free, held or cached, and in exactly one of them; a held block's parent
- * is held; a cached block stands before its parent; the counts are those of a walk." */
+ * is held; a cached block is evicted before its parent; a reused block's parent is reused; the counts are those of a walk." */
 enum llm_status kv_pool_sane(const struct kv_pool *pool, struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

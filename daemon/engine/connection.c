@@ -67,7 +67,9 @@ static void start(struct engine *engine, struct connection *connection)
         llm_event_lapse(&connection->publisher.events);
         egress_mark(&engine->egress, connection->peer.slot);
     }
-    connection->user = users_take(&engine->users, connection->peer.uid);
+    struct quota quota =
+        quota_of(&engine->config, connection->peer.uid, connection->peer.gid, NULL, 0);
+    connection->user = users_take(&engine->users, connection->peer.uid, &quota);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)
         engine->connection_end = connection->peer.slot + 1;

@@ -299,6 +299,8 @@ static enum llm_status open_parts(struct engine *engine, struct llm_error *error
 {
     enum llm_status status = config_limits_fit(&engine->config, error);
     if (status == LLM_OK)
+        status = users_open(&engine->users, (uint32_t)engine->config.limits.contexts, error);
+    if (status == LLM_OK)
         status = open_models(engine, error);
     if (status == LLM_OK)
         status = tables_open_requests(&engine->tables, &engine->kept,
@@ -369,4 +371,5 @@ void engine_close(struct engine *engine)
     kernel_stream_close(engine->stream);
     parking_close(&engine->parking);
     contexts_close(engine);
+    users_close(&engine->users);
 }

@@ -62,6 +62,7 @@ struct engine {
     struct connection
         *unannounced; /* streams of it moved; its hints are not announced (publish.c) */
     uint64_t steps;
+    uint64_t events;   /* recorded in the status file */
     uint64_t shown_ns; /* when the status file last got what a step changes in passing */
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;

@@ -282,6 +282,8 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
     enum llm_status status = take_fixed(engine, connection, submission, slot, out_on, error);
     struct llm_request_body *body = &engine->tables.requests[slot].body;
     if (status == LLM_OK)
+        status = users_may_have_priority(&engine->users, connection->user, body->priority, error);
+    if (status == LLM_OK)
         status = take_parts(engine, connection, submission, out_on, slot, error);
     if (status == LLM_OK)
         status = choose_seed(body, error);

@@ -176,10 +176,12 @@ static void publish_started(struct engine *engine, uint32_t slot)
     struct llm_reqtab_record *record = &engine->tables.requests[slot];
     struct request *request = &engine->requests[slot];
     struct core_request_info info = core_request_info(engine->core, slot);
-    if (atomic_load_explicit(&record->published, memory_order_relaxed) > 0)
-        return; /* goes on after a preemption or a death: what it reused at first is what counts */
+    /* When it goes on after a preemption or a death, what it reused at first is what counts. */
+    bool first = atomic_load_explicit(&record->published, memory_order_relaxed) == 0;
+    report_started(engine, slot, info.cached_tokens, first);
+    if (!first)
+        return;
     record->cached_tokens = info.cached_tokens;
-    report_started(engine, info.cached_tokens);
     if (request->connection)
         llm_stream_writer_set_cached(&request->writer, info.cached_tokens);
 }
@@ -225,7 +227,8 @@ static void publish_effect(struct engine *engine, const struct core_effect *effe
         publish_started(engine, effect->slot);
         break;
     case CORE_REQUEST_PREEMPTED:
-        break; /* counted by the core; what it published stays published */
+        report_preempted(engine, effect->slot); /* what it published stays published */
+        break;
     case CORE_REQUEST_TOKEN:
         publish_token(engine, effect->slot, effect->value, now_ns);
         break;

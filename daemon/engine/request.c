@@ -31,11 +31,9 @@ enum llm_status requests_find_free(const struct engine *engine, const struct con
     if (slot == engine->tables.request_slots)
         return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
                         engine->tables.request_slots);
-    if (engine->users.rows[connection->user].requests >= engine->config.limits.requests_per_user)
-        return llm_fail(error, LLM_ERR_BUSY,
-                        "user %u has all of its %llu requests (limits.requests_per_user) in use",
-                        connection->peer.uid,
-                        (unsigned long long)engine->config.limits.requests_per_user);
+    enum llm_status status = users_may_request(&engine->users, connection->user, error);
+    if (status != LLM_OK)
+        return status;
     *out_slot = slot;
     return LLM_OK;
 }

@@ -57,6 +57,7 @@ daemon/engine/report.c|store(|the same
 daemon/engine/report.c|atomic_fetch_add_explicit(&engine->status->engine.counters|the same
 daemon/engine/report.c|atomic_store_explicit(&row->request_id|the same
 daemon/engine/report.c|atomic_store_explicit(&entry->step|the same
+daemon/engine/report.c|atomic_store_explicit(&entry->number|the same: only where its ring goes on
 daemon/keeper/status_page.c|#define store|the definition
 daemon/keeper/status_page.c|store(page->engine_|the first two of three: keeper_engine follows the last
 daemon/keeper/status_page.c|store(keeper->status->keeper.connections_open|a number for llmctl

@@ -55,6 +55,10 @@ struct arguments {
     uint32_t times;    /* 0: until interrupted */
     bool prometheus;
 
+    /* trace */
+    uint64_t last_ns; /* 0: all there is */
+    const char *output_file;
+
     /* drain */
     bool stay;
 

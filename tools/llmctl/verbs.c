@@ -29,6 +29,11 @@ static const struct option counters_options[] = {
     {"prometheus", NULL, OPTION_FLAG, FIELD(prometheus), "in Prometheus' text format"},
     {0},
 };
+static const struct option trace_options[] = {
+    {"last", "SECONDS", OPTION_SECONDS, FIELD(last_ns), "only what is not older than this"},
+    {"output", "FILE", OPTION_TEXT, FIELD(output_file), "write to FILE instead of standard output"},
+    {0},
+};
 static const struct option drain_options[] = {
     {"stay", NULL, OPTION_FLAG, FIELD(stay), "do not end the daemon when nothing is left"},
     {0},
@@ -104,6 +109,8 @@ const struct llmctl_verb llmctl_verbs[] = {
      counters_options, 0, 0, 0},
     {"errors", NULL, "", "what went wrong, how often, when first and when last", llmctl_errors,
      NULL, 0, 0, 0},
+    {"trace", NULL, "", "the last steps and what happened to requests, as a trace for Perfetto",
+     llmctl_trace, trace_options, 0, 0, 0},
     {"doctor", NULL, "", "what on this machine holds llmd back, and how to mend it", llmctl_doctor,
      NULL, 0, 0, 10 * S},
     {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
