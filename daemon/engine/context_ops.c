@@ -5,6 +5,7 @@
 
 #include "daemon/engine/contexts.h"
 #include "daemon/engine/engine.h"
+#include "daemon/engine/follow.h"
 #include "daemon/engine/intake.h"
 #include "daemon/engine/publish.h"
 #include "shm/check.h"
@@ -373,9 +374,9 @@ static enum llm_status probe(struct ask *ask)
     enum llm_status status = engine_find_model(ask->engine, ask->body.name, &model, ask->error);
     if (status != LLM_OK)
         return status;
-    uint32_t count =
-        core_probe(ask->engine->core, model, &ask->connection->domain, 1,
-                   ask->connection->peer.administrator, ask->ids, ask->body.count, found, most);
+    uint32_t count = core_probe(ask->engine->core, model, ask->connection->domains.domains,
+                                ask->connection->domains.count, ask->connection->peer.administrator,
+                                ask->ids, ask->body.count, found, most);
     for (uint32_t i = 0; i < count; i++)
         spans[i] = (struct llm_probe_span){.kind = (uint32_t)found[i].kind,
                                            .from = found[i].from,
@@ -388,6 +389,15 @@ static enum llm_status probe(struct ask *ask)
         llm_stream_writer_put(ask->writer, words, SPAN_LOG);
     }
     return LLM_OK;
+}
+
+/* On success the stream is the follower's. */
+static enum llm_status follow(struct ask *ask)
+{
+    enum llm_status status =
+        follow_start(ask->engine, ask->connection, ask->submission, ask->slot, ask->error);
+    ask->later = status == LLM_OK;
+    return status;
 }
 
 static enum llm_status unsupported(struct ask *ask)
@@ -436,7 +446,7 @@ static const struct verb {
     [LLM_CONTEXT_REMOVE] = {remove_it, ID, FINDS | CHANGES, CONTEXT_OWN},
     [LLM_CONTEXT_READ] = {read_ids, ID | LENGTH | COUNT, FINDS, CONTEXT_READ},
     [LLM_CONTEXT_LIST] = {list, LENGTH | COUNT, 0, CONTEXT_READ},
-    [LLM_CONTEXT_FOLLOW] = {unsupported, ID, FINDS, CONTEXT_READ},
+    [LLM_CONTEXT_FOLLOW] = {follow, ID, FINDS, CONTEXT_READ},
     [LLM_CONTEXT_PROBE] = {probe, NAME | COUNT, IDS, CONTEXT_READ},
     [LLM_CONTEXT_BLOCKS] = {unsupported, LENGTH | COUNT, 0, CONTEXT_READ},
     [LLM_CONTEXT_LEDGER] = {unsupported, LENGTH | COUNT, 0, CONTEXT_READ},

@@ -56,6 +56,7 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
 static enum llm_status open_echo(struct engine *engine, struct llm_error *error)
 {
     enum llm_status status = executor_echo_open(&engine->executors[engine->executor_count],
+                                                (uint32_t)engine->config.models.echo_context_tokens,
                                                 engine->config.models.echo_step_us, error);
     if (status == LLM_OK)
         engine->executor_count++;
@@ -207,6 +208,7 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
         .hold_slots = engine->tables.context_slots,
         .ids = engine->tables.ids,
         .ids_stride_words = 2 * (size_t)engine->tables.context_tokens_max,
+        .score_rows = EXECUTOR_SCORE_ROWS < step_tokens ? EXECUTOR_SCORE_ROWS : step_tokens,
         .hash = {.hash = chain_hash, .self = engine->chain_key},
     };
 }
@@ -267,7 +269,9 @@ static enum llm_status take_arrays(struct engine *engine, struct llm_error *erro
     engine->requests = calloc(engine->tables.request_slots, sizeof *engine->requests);
     engine->choices = calloc(sequences, sizeof *engine->choices);
     engine->results = calloc(sequences, sizeof *engine->results);
-    if (!engine->connections || !engine->requests || !engine->choices || !engine->results)
+    engine->scores = calloc(engine->config.limits.step_tokens, sizeof *engine->scores);
+    if (!engine->connections || !engine->requests || !engine->choices || !engine->results ||
+        !engine->scores)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u requests",
                         engine->tables.request_slots);
     return LLM_OK;
@@ -295,6 +299,8 @@ static void log_memory(const struct engine *engine)
 static enum llm_status open_parts(struct engine *engine, struct llm_error *error)
 {
     enum llm_status status = config_limits_fit(&engine->config, error);
+    if (status == LLM_OK)
+        status = users_open(&engine->users, (uint32_t)engine->config.limits.contexts, error);
     if (status == LLM_OK)
         status = open_models(engine, error);
     if (status == LLM_OK)
@@ -366,4 +372,5 @@ void engine_close(struct engine *engine)
     kernel_stream_close(engine->stream);
     parking_close(&engine->parking);
     contexts_close(engine);
+    users_close(&engine->users);
 }

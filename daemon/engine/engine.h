@@ -47,6 +47,7 @@ struct engine {
     struct core *core;
     struct executor_choice *choices; /* [limits.sequences] of the step that runs */
     struct core_result *results;
+    float *scores; /* [limits.step_tokens] of its rows */
     /* engine thread */
     struct connection *connections; /* [LLM_STATUS_CONNECTIONS_MAX] by slot */
     uint32_t connection_end;        /* one past the highest slot in use */
@@ -61,6 +62,7 @@ struct engine {
     struct connection
         *unannounced; /* streams of it moved; its hints are not announced (publish.c) */
     uint64_t steps;
+    uint64_t events;   /* recorded in the status file */
     uint64_t shown_ns; /* when the status file last got what a step changes in passing */
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;

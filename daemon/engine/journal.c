@@ -179,6 +179,19 @@ void journal_block_sealed(struct engine *engine, block_id block)
     CRASH_POINT(block_sealed);
 }
 
+void journal_block_widened(struct engine *engine, block_id block)
+{
+    uint64_t domain = core_block_info(engine->core, block).domain;
+    atomic_store_explicit(&engine->tables.blocks[block].domain, domain, memory_order_release);
+    CRASH_POINT(block_widened);
+}
+
+void journal_block_quarantined(struct engine *engine, block_id block)
+{
+    change_state(&engine->tables.blocks[block].word, LLM_BLOCK_QUARANTINED);
+    CRASH_POINT(block_waits);
+}
+
 void journal_block_freed(struct engine *engine, block_id block)
 {
     change_state(&engine->tables.blocks[block].word, LLM_BLOCK_FREE);

@@ -8,7 +8,7 @@
  *            token       id in reqtok -> published -> log -> commit word
  *            end         status, finish, note -> ANSWERED -> stream done -> FREE
  *            context     ids in ctxids -> row's end, or row LIVE -> version -> context's word -> rows nobody has: FREE
- *            block       WRITING -> rows computed -> header and ids -> SEALED -> ... -> FREE
+ *            block       WRITING -> rows computed -> header and ids -> SEALED -> (wider domain) -> ... -> FREE
  *
  *          A crash between any two stores is a state that recovery.c understands; each store is followed by
  *          a CRASH_POINT at which the tests kill the engine.
@@ -46,7 +46,11 @@ void journal_free(struct engine *engine, uint32_t slot);
 
 void journal_block_taken(struct engine *engine, block_id block);
 void journal_block_sealed(struct engine *engine, block_id block);
+/* Others may find it now: the header's domain is that of core_block_info(). */
+void journal_block_widened(struct engine *engine, block_id block);
 void journal_block_freed(struct engine *engine, block_id block);
+/* Was being written when an engine died: free once the device is quiet (recovery.h). */
+void journal_block_quarantined(struct engine *engine, block_id block);
 
 /* Ids below `end` are in the row: so many count from now on, more than before or fewer. */
 void journal_row_end(struct llm_ctxrow_record *row, uint32_t end);

@@ -71,14 +71,23 @@ static void compute(struct engine *engine, const struct core_plan *plan)
         struct executor *executor = engine->executors[model];
         if (!plan_has_model(plan, model))
             continue;
-        enum llm_status status =
-            executor->ops->run(executor, plan, model, engine, engine->choices, &error);
+        enum llm_status status = executor->ops->run(executor, plan, model, engine, engine->choices,
+                                                    engine->scores, &error);
         if (status != LLM_OK) {
             report_error(engine, error.message);
             fail_all(engine->choices, plan->sequence_count, status, error.message);
             return;
         }
     }
+}
+
+/* Beside the ids that were scored; they count when the core says so. */
+static void keep_scores(struct engine *engine, const struct core_sequence *sequence)
+{
+    float *logprobs = tables_logprobs(&engine->tables, sequence->slot);
+    for (uint32_t row = sequence->token_count - sequence->scored_rows; row < sequence->token_count;
+         row++)
+        logprobs[sequence->first_position + row + 1] = engine->scores[sequence->first_row + row];
 }
 
 /* What the core is told about sequence i. */
@@ -91,6 +100,7 @@ static struct core_result decide(struct engine *engine, const struct core_sequen
         snprintf(request->end_note, sizeof request->end_note, "%s", choice->note);
         return (struct core_result){.finish = CORE_FINISH_FAILED};
     }
+    keep_scores(engine, sequence);
     if (!sequence->wants_token)
         return (struct core_result){.finish = CORE_FINISH_NONE};
     request->logprob = choice->logprob;
