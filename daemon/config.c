@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/config_value.h"
+#include "daemon/quota.h"
 #include "daemon/toml.h"
 #include "shm/check.h"
 
@@ -62,6 +64,14 @@ static const struct config_key keys[] = {
      "requests of all clients that are in one step"},
     {"limits.sequences_per_user", CONFIG_COUNT, FIELD(limits, sequences_per_user), 1, 512, "64",
      "of those, by one user; what is above it is there for the others"},
+    {"limits.queued_tokens_per_user", CONFIG_COUNT, FIELD(limits, queued_tokens_per_user), 1,
+     UINT64_C(1) << 40, "1048576", "tokens of one user's requests that wait for their start"},
+    {"limits.contexts", CONFIG_COUNT, FIELD(limits, contexts), 1, 65535, "4096",
+     "contexts of all users, named and unnamed"},
+    {"limits.contexts_per_user", CONFIG_COUNT, FIELD(limits, contexts_per_user), 0, 65535, "1024",
+     "of those, one user's; 0: none"},
+    {"limits.context_tokens_per_user", CONFIG_COUNT, FIELD(limits, context_tokens_per_user), 0,
+     UINT64_C(1) << 40, "16777216", "tokens in all contexts of one user, forks counted in full"},
     {"limits.step_tokens", CONFIG_COUNT, FIELD(limits, step_tokens), 1, 16384, "256",
      "tokens that one step computes; a longer prompt takes several steps"},
     {"limits.engine_deaths", CONFIG_COUNT, FIELD(limits, engine_deaths), 1, 1000, "5",
@@ -70,6 +80,8 @@ static const struct config_key keys[] = {
      "60", "seconds that count for engine_deaths"},
     {"kv.pool_bytes", CONFIG_SIZE, FIELD(kv, pool_bytes), 0, 64 * TIB, "0",
      "memory for contexts; 0: a quarter of the machine's (or the cgroup's), at most 4GiB"},
+    {"kv.pinned_percent", CONFIG_COUNT, FIELD(kv, pinned_percent), 0, 90, "50",
+     "of the blocks, how many pinned contexts may hold; 0: none"},
     {"cpu.backend", CONFIG_TEXT, TEXT(cpu, backend), "auto",
      "arithmetic: \"auto\" (the fastest this build has), \"cpu\" or \"reference\""},
     {"cpu.threads", CONFIG_COUNT, FIELD(cpu, threads), 0, 1024, "0",
@@ -82,6 +94,8 @@ static const struct config_key keys[] = {
      "longest sequence; 0: what the model allows"},
     {"models.echo_step_us", CONFIG_COUNT, FIELD(models, echo_step_us), 0, 10 * 1000 * 1000, "0",
      "how long a step of the model \"echo\" takes at least, for measurements and tests"},
+    {"models.echo_context_tokens", CONFIG_COUNT, FIELD(models, echo_context_tokens), 16, 1048576,
+     "8192", "longest sequence of the model \"echo\""},
     {"log.level", CONFIG_TEXT, TEXT(log, level), "info",
      "lines to write: \"error\", \"warn\", \"info\" or \"debug\""},
     {"log.format", CONFIG_TEXT, TEXT(log, format), "logfmt",
@@ -92,158 +106,12 @@ static const struct config_key keys[] = {
 #define KEY_COUNT (sizeof keys / sizeof keys[0])
 static_assert(KEY_COUNT <= CONFIG_KEYS_MAX, "one origin for each key");
 
-/* ---- Text to value --------------------------------------------------------------------------------- */
-
-struct allowed_text {
-    const char *key;
-    const char *values[5];
-};
-static const struct allowed_text allowed_texts[] = {
-    {"cpu.backend", {"auto", "cpu", "reference"}},
-    {"log.level", {"error", "warn", "info", "debug"}},
-    {"log.format", {"logfmt", "json", "text"}},
-};
-
-static bool text_allowed(const struct config_key *key, const char *value)
-{
-    for (size_t i = 0; i < sizeof allowed_texts / sizeof allowed_texts[0]; i++) {
-        if (strcmp(allowed_texts[i].key, key->name) != 0)
-            continue;
-        for (const char *const *one = allowed_texts[i].values; *one; one++)
-            if (strcmp(*one, value) == 0)
-                return true;
-        return false;
-    }
-    return true;
-}
-
-static bool has_control_character(const char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            return true;
-    return false;
-}
-
-static enum llm_status set_text(void *field, const struct config_key *key, const char *value,
-                                const char *place, struct llm_error *error)
-{
-    if (!text_allowed(key, value) || has_control_character(value))
-        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = \"%s\" is not allowed (%s)", place,
-                        key->name, value, key->sentence);
-    if (strlen(value) >= key->most)
-        return llm_fail(error, LLM_ERR_INVALID, "%s: %s is longer than %llu bytes", place,
-                        key->name, (unsigned long long)key->most - 1);
-    memcpy(field, value, strlen(value) + 1);
-    return LLM_OK;
-}
-
-static bool parse_unsigned(const char *text, const char **out_rest, uint64_t *out_value)
-{
-    char *rest;
-    if (*text < '0' || *text > '9') /* strtoull takes signs and blanks */
-        return false;
-    errno = 0;
-    *out_value = strtoull(text, &rest, 10);
-    *out_rest = rest;
-    return errno == 0;
-}
-
-/* "4GiB", "512 MiB", "65536" */
-static bool parse_size(const char *text, uint64_t *out_bytes)
-{
-    static const struct {
-        const char *name;
-        uint64_t bytes;
-    } units[] = {{"", 1}, {"KiB", KIB}, {"MiB", MIB}, {"GiB", GIB}, {"TiB", TIB}};
-    uint64_t count;
-    if (!parse_unsigned(text, &text, &count))
-        return false;
-    if (*text == ' ')
-        text++;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (strcmp(text, units[i].name) == 0)
-            return !__builtin_mul_overflow(count, units[i].bytes, out_bytes);
-    return false;
-}
-
-static enum llm_status set_number(uint64_t *field, const struct config_key *key, const char *value,
-                                  const char *place, struct llm_error *error)
-{
-    uint64_t number = 0;
-    const char *rest = "";
-    bool parsed = key->type == CONFIG_SIZE ? parse_size(value, &number)
-                                           : parse_unsigned(value, &rest, &number) && *rest == '\0';
-    if (!parsed)
-        return llm_fail(
-            error, LLM_ERR_INVALID, "%s: %s = \"%s\" is not a %s", place, key->name, value,
-            key->type == CONFIG_SIZE ? "size (for example \"512MiB\")" : "whole number");
-    if (number < key->least || number > key->most)
-        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = %s is out of range %llu..%llu", place,
-                        key->name, value, (unsigned long long)key->least,
-                        (unsigned long long)key->most);
-    if (key->type == CONFIG_POWER && (number & (number - 1)) != 0)
-        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = %s is not a power of two", place,
-                        key->name, value);
-    *field = number;
-    return LLM_OK;
-}
-
-static enum llm_status set_boolean(bool *field, const struct config_key *key, const char *value,
-                                   const char *place, struct llm_error *error)
-{
-    if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-        return llm_fail(error, LLM_ERR_INVALID, "%s: %s = \"%s\" is neither true nor false", place,
-                        key->name, value);
-    *field = value[0] == 't';
-    return LLM_OK;
-}
-
-static enum llm_status set_directories(struct config_directories *field,
-                                       const struct config_key *key, const char *value,
-                                       const char *place, struct llm_error *error)
-{
-    struct config_directories found = {0};
-    if (has_control_character(value)) /* what is printed must be readable again */
-        return llm_fail(error, LLM_ERR_INVALID, "%s: %s has a control character", place, key->name);
-    for (const char *at = value; *at;) {
-        size_t bytes = strcspn(at, ":");
-        if (at[0] != '/' || bytes >= CONFIG_PATH_BYTES)
-            return llm_fail(error, LLM_ERR_INVALID, "%s: %s: \"%.*s\" is not an absolute path",
-                            place, key->name, (int)(bytes < 100 ? bytes : 100), at);
-        if (found.count == CONFIG_DIRECTORIES_MAX)
-            return llm_fail(error, LLM_ERR_INVALID, "%s: %s has more than %d directories", place,
-                            key->name, CONFIG_DIRECTORIES_MAX);
-        memcpy(found.paths[found.count++], at, bytes); /* zeroed above: terminated */
-        at += bytes + (at[bytes] == ':');
-    }
-    *field = found;
-    return LLM_OK;
-}
-
-static enum llm_status set_field(struct config *config, const struct config_key *key,
-                                 const char *value, const char *place, struct llm_error *error)
-{
-    void *field = (char *)config + key->offset;
-    switch (key->type) {
-    case CONFIG_TEXT:
-        return set_text(field, key, value, place, error);
-    case CONFIG_COUNT:
-    case CONFIG_POWER:
-    case CONFIG_SIZE:
-        return set_number(field, key, value, place, error);
-    case CONFIG_BOOLEAN:
-        return set_boolean(field, key, value, place, error);
-    case CONFIG_DIRECTORIES:
-        return set_directories(field, key, value, place, error);
-    }
-    return LLM_ERR_INVALID;
-}
+/* ---- One key ---------------------------------------------------------------------------------------- */
 
 static enum llm_status set_key(struct config *config, const struct config_key *key,
                                const char *value, const char *place, struct llm_error *error)
 {
-    enum llm_status status = set_field(config, key, value, place, error);
+    enum llm_status status = config_value_set(config, key, value, place, error);
     struct config_origin *origin = &config->origins[key - keys];
     if (status == LLM_OK)
         snprintf(origin->text, sizeof origin->text, "%s", place);
@@ -317,6 +185,8 @@ enum llm_status config_set(struct config *config, const char *name, const char *
                            const char *place, struct llm_error *error)
 {
     const struct config_key *key = find_key(name);
+    if (strncmp(name, "quota.", 6) == 0)
+        return quota_set(config, name, value, place, error);
     return key ? set_key(config, key, value, place, error) : refuse_unknown(name, place, error);
 }
 
@@ -418,6 +288,7 @@ static enum llm_status take_key(const struct file_reading *reading, const char *
     char place[CONFIG_TEXT_BYTES];
     snprintf(place, sizeof place, "%s:%u", reading->name, line);
     const struct config_key *key = find_key(name);
+    key = key ? key : quota_find_key(name);
     if (key && !type_matches(key, value))
         return llm_fail(error, LLM_ERR_INVALID, "%s: %s must be %s", place, name,
                         type_example(key));
@@ -518,33 +389,48 @@ const char *config_key_name(unsigned key)
     return keys[key].name;
 }
 
-static void directories_text(const struct config_directories *directories, char *out, size_t bytes)
-{
-    size_t used = 0;
-    out[0] = '\0';
-    for (uint32_t i = 0; i < directories->count && used < bytes; i++)
-        used +=
-            (size_t)snprintf(out + used, bytes - used, "%s%s", i ? ":" : "", directories->paths[i]);
-}
-
 void config_key_text(const struct config *config, unsigned key, char *out_text, size_t bytes)
 {
     CHECK(key < KEY_COUNT);
-    const void *field = (const char *)config + keys[key].offset;
-    switch (keys[key].type) {
-    case CONFIG_TEXT:
-        snprintf(out_text, bytes, "%s", (const char *)field);
-        break;
-    case CONFIG_COUNT:
-    case CONFIG_POWER:
-    case CONFIG_SIZE:
-        snprintf(out_text, bytes, "%llu", (unsigned long long)*(const uint64_t *)field);
-        break;
-    case CONFIG_BOOLEAN:
-        snprintf(out_text, bytes, "%s", *(const bool *)field ? "true" : "false");
-        break;
-    case CONFIG_DIRECTORIES:
-        directories_text(field, out_text, bytes);
-        break;
+    config_value_text(config, &keys[key], out_text, bytes);
+}
+
+/* ---- The hand-over ---------------------------------------------------------------------------------- */
+
+unsigned config_item_count(const struct config *config)
+{
+    unsigned count = KEY_COUNT;
+    for (uint32_t i = 0; i < config->quota_count; i++)
+        for (unsigned key = 0; key < CONFIG_QUOTA_KEYS; key++)
+            count += quota_is_set(&config->quotas[i], key);
+    return count;
+}
+
+/* Item `item` of those that the quotas have. */
+static const struct config_quota *find_item(const struct config *config, unsigned item,
+                                            unsigned *out_key)
+{
+    for (uint32_t i = 0; i < config->quota_count; i++)
+        for (unsigned key = 0; key < CONFIG_QUOTA_KEYS; key++)
+            if (quota_is_set(&config->quotas[i], key) && item-- == 0) {
+                *out_key = key;
+                return &config->quotas[i];
+            }
+    return NULL;
+}
+
+void config_item(const struct config *config, unsigned item, char out_name[CONFIG_NAME_BYTES],
+                 char *out_text, size_t bytes)
+{
+    if (item < KEY_COUNT) {
+        snprintf(out_name, CONFIG_NAME_BYTES, "%s", keys[item].name);
+        config_key_text(config, item, out_text, bytes);
+        return;
     }
+    unsigned key = 0;
+    const struct config_quota *quota = find_item(config, item - (unsigned)KEY_COUNT, &key);
+    CHECK(quota != NULL);
+    snprintf(out_name, CONFIG_NAME_BYTES, "quota.%s%u%s", quota->group ? "@" : "", quota->id,
+             strchr(quota_key(key)->name, '.'));
+    config_value_text(quota, quota_key(key), out_text, bytes);
 }

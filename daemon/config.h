@@ -23,13 +23,40 @@
 #define CONFIG_TEXT_BYTES      256
 #define CONFIG_DIRECTORIES_MAX 8
 #define CONFIG_PATH_BYTES      1024
-#define CONFIG_KEYS_MAX        60
+#define CONFIG_KEYS_MAX        72
 #define CONFIG_FINDINGS_MAX    64
+#define CONFIG_QUOTAS_MAX      64
+#define CONFIG_QUOTA_KEYS      9
+#define CONFIG_QUOTA_NAME      64 /* bytes of a user's or "@group"'s name, with the final zero */
+#define CONFIG_QUOTA_UNSET     UINT64_MAX
+#define CONFIG_NAME_BYTES      128 /* of any key: "quota.<name>.<key>" is the longest */
 #define CONFIG_VALUE_BYTES     (CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES) /* of any value as text */
 
 struct config_directories {
     uint32_t count;
     char paths[CONFIG_DIRECTORIES_MAX][CONFIG_PATH_BYTES]; /* absolute */
+};
+
+struct config_origin {            /* where a value comes from */
+    char text[CONFIG_TEXT_BYTES]; /* "default", "/etc/llmd/llmd.toml:12", "command line" */
+};
+
+/* [quota.<name>]: what one user, or each member of one group, may take; see quota.h. */
+struct config_quota {
+    char name[CONFIG_QUOTA_NAME]; /* "alice", "1000", "@students", "@100" */
+    bool group;
+    uint32_t id; /* uid, or gid of a group */
+    /* CONFIG_QUOTA_UNSET, and the empty text: not set here */
+    uint64_t weight;
+    uint64_t connections;
+    uint64_t requests;
+    uint64_t queued_tokens;
+    uint64_t contexts;
+    uint64_t context_tokens;
+    uint64_t pinned_blocks;
+    uint64_t sequences;
+    char priority_max[16];
+    struct config_origin origins[CONFIG_QUOTA_KEYS];
 };
 
 struct config {
@@ -56,12 +83,17 @@ struct config {
         uint64_t requests_per_user;
         uint64_t sequences;
         uint64_t sequences_per_user;
+        uint64_t queued_tokens_per_user;
+        uint64_t contexts;
+        uint64_t contexts_per_user;
+        uint64_t context_tokens_per_user;
         uint64_t step_tokens;
         uint64_t engine_deaths;
         uint64_t engine_deaths_window_s;
     } limits;
     struct {                 /* [kv] */
         uint64_t pool_bytes; /* 0: see the sentence in the table */
+        uint64_t pinned_percent;
     } kv;
     struct { /* [cpu] */
         char backend[CONFIG_TEXT_BYTES];
@@ -72,25 +104,28 @@ struct config {
         struct config_directories directories;
         uint64_t context_tokens;
         uint64_t echo_step_us;
+        uint64_t echo_context_tokens;
     } models;
     struct { /* [log] */
         char level[CONFIG_TEXT_BYTES];
         char format[CONFIG_TEXT_BYTES];
         uint64_t lines_per_minute;
     } log;
-    struct config_origin {            /* where the value of key i of the table comes from */
-        char text[CONFIG_TEXT_BYTES]; /* "default", "/etc/llmd/llmd.toml:12", "command line" */
-    } origins[CONFIG_KEYS_MAX];
+    uint32_t quota_count;
+    struct config_quota quotas[CONFIG_QUOTAS_MAX]; /* [quota_count] in the order of first mention */
+    struct config_origin origins[CONFIG_KEYS_MAX]; /* of key i of the table */
 };
 
 /* Every setting at its default. */
 void config_init(struct config *config);
 
 /*
- * Set one key from text, as after --set: `key` "limits.requests", `value` as in a file but without quotes.
+ * Set one key from text, as after --set: `key` "limits.requests" or "quota.alice.weight", `value` as in a file but
+ * without quotes.
  *
  *   place     for the sentence: "--set", or "llmd.toml:12"
- *   returns   LLM_OK, LLM_ERR_NOT_FOUND (no such key), LLM_ERR_INVALID (type, range)
+ *   returns   LLM_OK, LLM_ERR_NOT_FOUND (no such key, user or group), LLM_ERR_INVALID (type, range), LLM_ERR_LIMIT (more
+ *             than CONFIG_QUOTAS_MAX quotas)
  */
 enum llm_status config_set(struct config *config, const char *key, const char *value,
                            const char *place, struct llm_error *error) LLM_MUST_CHECK;
@@ -144,5 +179,11 @@ unsigned config_key_count(void);
 const struct config_key *config_key(unsigned key);
 const char *config_key_name(unsigned key);
 void config_key_text(const struct config *config, unsigned key, char *out_text, size_t bytes);
+
+/* What the engine is to know: every key of the table, then every key that is set in a quota, with the id for the name.
+ * Item 0..config_item_count() - 1. */
+unsigned config_item_count(const struct config *config);
+void config_item(const struct config *config, unsigned item, char out_name[CONFIG_NAME_BYTES],
+                 char *out_text, size_t bytes);
 
 #endif

@@ -79,6 +79,31 @@ static void check_share(const struct config *config, const char *all, const char
                             one, all, most);
 }
 
+static void check_quota_share(const struct config_quota *quota, const char *key, uint64_t one,
+                              const char *all, uint64_t most, struct config_findings *findings)
+{
+    if (one != CONFIG_QUOTA_UNSET && one > most)
+        config_findings_add(findings, false,
+                            "quota.%s.%s = %llu is more than %s = %llu: one user can take them all",
+                            quota->name, key, (unsigned long long)one, all,
+                            (unsigned long long)most);
+}
+
+static void check_quotas(const struct config *config, struct config_findings *findings)
+{
+    for (uint32_t i = 0; i < config->quota_count; i++) {
+        const struct config_quota *q = &config->quotas[i];
+        check_quota_share(q, "connections", q->connections, "limits.connections",
+                          config->limits.connections, findings);
+        check_quota_share(q, "requests", q->requests, "limits.requests", config->limits.requests,
+                          findings);
+        check_quota_share(q, "sequences", q->sequences, "limits.sequences",
+                          config->limits.sequences, findings);
+        check_quota_share(q, "contexts", q->contexts, "limits.contexts", config->limits.contexts,
+                          findings);
+    }
+}
+
 static void check_limits(const struct config *config, struct config_findings *findings)
 {
     struct llm_error error;
@@ -93,6 +118,8 @@ static void check_limits(const struct config *config, struct config_findings *fi
     check_share(config, "limits.connections", "limits.connections_per_user", findings);
     check_share(config, "limits.requests", "limits.requests_per_user", findings);
     check_share(config, "limits.sequences", "limits.sequences_per_user", findings);
+    check_share(config, "limits.contexts", "limits.contexts_per_user", findings);
+    check_quotas(config, findings);
 }
 
 static void check_daemon(const struct config *config, struct config_findings *findings)

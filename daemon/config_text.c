@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include "daemon/config_value.h"
+#include "daemon/quota.h"
+
 #define HELP_COLUMNS 78
 
 static const struct {
@@ -15,6 +18,11 @@ static const struct {
     {"models", "what is served"},
     {"log", "what is written to standard error"},
 };
+
+/* Tables that are there once for each user or group, and not at all as long as nobody writes one. */
+static const char quota_sentence[] = "what one user, or with \"@\" each member of one group, may "
+                                     "take instead of what [limits] says; "
+                                     "the user's own table wins, then the first of its groups'";
 
 static const char *table_sentence(const char *name, size_t bytes)
 {
@@ -100,6 +108,28 @@ static void print_value(const struct config *config, const struct config_key *ke
     }
 }
 
+static void print_quota(const struct config_quota *quota, FILE *out)
+{
+    char text[64], range[128];
+    fprintf(out, "\n[quota.");
+    print_quoted(out, quota->name, strlen(quota->name));
+    fprintf(out, "] # %s %u\n", quota->group ? "group" : "user", quota->id);
+    for (unsigned i = 0; i < CONFIG_QUOTA_KEYS; i++) {
+        const struct config_key *key = quota_key(i);
+        if (!quota_is_set(quota, i))
+            continue;
+        config_value_text(quota, key, text, sizeof text);
+        config_key_range(key, range, sizeof range);
+        fprintf(out, "# %s\n# %s; default %s; this value: %s\n%s = ", key->sentence, range,
+                key->initial, quota->origins[i].text, strchr(key->name, '.') + 1);
+        if (key->type == CONFIG_TEXT)
+            print_quoted(out, text, strlen(text));
+        else
+            fputs(text, out);
+        fputc('\n', out);
+    }
+}
+
 void config_print(const struct config *config, FILE *out)
 {
     static char text[CONFIG_VALUE_BYTES]; /* one thread prints */
@@ -118,19 +148,41 @@ void config_print(const struct config *config, FILE *out)
         print_value(config, key, text, out);
         fputc('\n', out);
     }
+    for (uint32_t i = 0; i < config->quota_count; i++)
+        print_quota(&config->quotas[i], out);
+}
+
+/* A line of the list: `name` is the key's, with the quota's name in it. */
+static void print_line(FILE *out, const struct config_key *key, const char *name, const char *text,
+                       const struct config_origin *origin)
+{
+    char range[128];
+    config_key_range(key, range, sizeof range);
+    fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, text, origin->text, key->initial,
+            type_name(key->type), range, key->sentence);
+}
+
+static void print_quota_lines(const struct config_quota *quota, FILE *out)
+{
+    char text[64], name[CONFIG_NAME_BYTES];
+    for (unsigned i = 0; i < CONFIG_QUOTA_KEYS; i++) {
+        if (!quota_is_set(quota, i))
+            continue;
+        snprintf(name, sizeof name, "quota.%s%s", quota->name, strchr(quota_key(i)->name, '.'));
+        config_value_text(quota, quota_key(i), text, sizeof text);
+        print_line(out, quota_key(i), name, text, &quota->origins[i]);
+    }
 }
 
 void config_print_list(const struct config *config, FILE *out)
 {
     static char text[CONFIG_VALUE_BYTES];
     for (unsigned i = 0; i < config_key_count(); i++) {
-        const struct config_key *key = config_key(i);
-        char range[128];
         config_key_text(config, i, text, sizeof text);
-        config_key_range(key, range, sizeof range);
-        fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key->name, text, config->origins[i].text,
-                key->initial, type_name(key->type), range, key->sentence);
+        print_line(out, config_key(i), config_key_name(i), text, &config->origins[i]);
     }
+    for (uint32_t i = 0; i < config->quota_count; i++)
+        print_quota_lines(&config->quotas[i], out);
 }
 
 /* ---- Help ------------------------------------------------------------------------------------------ */
@@ -154,21 +206,39 @@ static void print_wrapped(FILE *out, const char *text, int indent)
     fputc('\n', out);
 }
 
+static void print_help_of(FILE *out, const struct config_key *key, const char *quote)
+{
+    char range[128], text[512];
+    config_key_range(key, range, sizeof range);
+    fprintf(out, "  %s = %s%s%s\n", key->name, quote, key->initial, quote);
+    snprintf(text, sizeof text, "%s (%s)", key->sentence, range);
+    print_wrapped(out, text, 6);
+}
+
+static void print_quota_help(FILE *out)
+{
+    fprintf(out, "\n[quota.USER] or [quota.\"@GROUP\"]\n");
+    print_wrapped(out, quota_sentence, 4);
+    for (unsigned i = 0; i < CONFIG_QUOTA_KEYS; i++) {
+        char name[CONFIG_NAME_BYTES];
+        struct config_key key = *quota_key(i);
+        snprintf(name, sizeof name, "quota.USER%s", strchr(key.name, '.'));
+        key.name = name;
+        print_help_of(out, &key, "");
+    }
+}
+
 void config_print_help(FILE *out)
 {
     for (unsigned i = 0; i < config_key_count(); i++) {
         const struct config_key *key = config_key(i);
         size_t table_bytes = starts_table(i);
-        char range[128], text[512];
         if (table_bytes > 0)
             fprintf(out, "%s[%.*s] %s\n", i ? "\n" : "", (int)table_bytes, key->name,
                     table_sentence(key->name, table_bytes));
-        config_key_range(key, range, sizeof range);
-        fprintf(out, "  %s = %s%s%s\n", key->name, key->type == CONFIG_TEXT ? "\"" : "",
-                key->initial, key->type == CONFIG_TEXT ? "\"" : "");
-        snprintf(text, sizeof text, "%s (%s)", key->sentence, range);
-        print_wrapped(out, text, 6);
+        print_help_of(out, key, key->type == CONFIG_TEXT ? "\"" : "");
     }
+    print_quota_help(out);
 }
 
 /* ---- The man page ---------------------------------------------------------------------------------- */
@@ -182,26 +252,36 @@ static void print_escaped(FILE *out, const char *text)
     }
 }
 
+static void print_man_of(FILE *out, const struct config_key *key)
+{
+    char range[128];
+    config_key_range(key, range, sizeof range);
+    fputc('*', out);
+    print_escaped(out, strchr(key->name, '.') + 1);
+    fprintf(out, "* (%s, default ", type_name(key->type));
+    print_escaped(out, key->initial[0] ? key->initial : "empty");
+    fputs(")\n\t", out);
+    print_escaped(out, key->sentence);
+    fputs(". Allowed: ", out);
+    print_escaped(out, range);
+    fputs(".\n\n", out);
+}
+
 void config_print_man(FILE *out)
 {
     for (unsigned i = 0; i < config_key_count(); i++) {
         const struct config_key *key = config_key(i);
         size_t table_bytes = starts_table(i);
-        char range[128];
         if (table_bytes > 0) {
             fprintf(out, "%s## [%.*s]\n\n", i ? "\n" : "", (int)table_bytes, key->name);
             print_escaped(out, table_sentence(key->name, table_bytes));
             fputs(".\n\n", out);
         }
-        config_key_range(key, range, sizeof range);
-        fputc('*', out);
-        print_escaped(out, strchr(key->name, '.') + 1);
-        fprintf(out, "* (%s, default ", type_name(key->type));
-        print_escaped(out, key->initial[0] ? key->initial : "empty");
-        fputs(")\n\t", out);
-        print_escaped(out, key->sentence);
-        fputs(". Allowed: ", out);
-        print_escaped(out, range);
-        fputs(".\n\n", out);
+        print_man_of(out, key);
     }
+    fputs("\n## [quota.USER] or [quota.\"@GROUP\"]\n\n", out);
+    print_escaped(out, quota_sentence);
+    fputs(". USER is a name or a uid, GROUP a name or a gid.\n\n", out);
+    for (unsigned i = 0; i < CONFIG_QUOTA_KEYS; i++)
+        print_man_of(out, quota_key(i));
 }

@@ -121,6 +121,24 @@ static enum llm_status read_name(struct toml_reader *reader, char *out, size_t u
     return LLM_OK;
 }
 
+/* A part of a table's name in quotes: what a user or a group may be called. */
+static enum llm_status read_quoted_name(struct toml_reader *reader, char *out, size_t used)
+{
+    size_t start = used;
+    for (reader->at++; peek(reader) != '"'; reader->at++) {
+        int c = peek(reader);
+        if (!is_name_character(c) && c != '@' && c != '.' && c != '$' && c != '+')
+            return bad(reader, "a quoted name has letters, digits and \"_-@.$+\"%s", "");
+        if (used + 1 >= TOML_KEY_BYTES)
+            return bad_as(reader, LLM_ERR_LIMIT, "name is longer than %d characters",
+                          TOML_KEY_BYTES - 1);
+        out[used++] = (char)c;
+    }
+    reader->at++;
+    out[used] = '\0';
+    return used > start ? LLM_OK : bad(reader, "a quoted name is empty%s", "");
+}
+
 static enum llm_status remember(struct toml_reader *reader, const char *prefix, const char *name)
 {
     for (const char *old = reader->seen; old < reader->seen + reader->seen_bytes;
@@ -137,7 +155,7 @@ static enum llm_status remember(struct toml_reader *reader, const char *prefix, 
     return LLM_OK;
 }
 
-/* [table] or [table.sub] */
+/* [table], [table.sub] or [table."sub"] */
 static enum llm_status read_table(struct toml_reader *reader)
 {
     reader->at++;
@@ -146,7 +164,8 @@ static enum llm_status read_table(struct toml_reader *reader)
     size_t used = 0;
     for (;;) {
         skip_blanks(reader);
-        enum llm_status status = read_name(reader, reader->table, used);
+        enum llm_status status = peek(reader) == '"' ? read_quoted_name(reader, reader->table, used)
+                                                     : read_name(reader, reader->table, used);
         if (status != LLM_OK)
             return status;
         used = strlen(reader->table);

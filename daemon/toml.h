@@ -3,7 +3,8 @@
  *
  * Idea     Tables, and "key = value" with strings, integers, floats, booleans and one-line or many-line
  *          arrays of strings. Everything else of TOML (dates, inline tables, arrays of tables, dotted and
- *          quoted keys, multi-line strings) is refused with a sentence that says where. A reader that
+ *          quoted keys, multi-line strings) is refused with a sentence that says where. Only in a table's header may a
+ *          part stand in quotes, without escapes: [quota."@students"]. A reader that
  *          accepts little can be read in one sitting, and checked.
  * Owner    Values live until the visitor returns.
  * Trust    The text may be anything: bounded line, nesting and count, no recursion.

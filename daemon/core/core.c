@@ -419,6 +419,11 @@ void core_complete(struct core *core, const struct core_plan *plan,
 
 /* ---- After an engine's death ------------------------------------------------------------------------ */
 
+uint32_t core_block_model(const struct core *core, block_id block)
+{
+    return kv_pool_model_of(&core->cache.pool, block);
+}
+
 struct core_block_info core_block_info(const struct core *core, block_id block)
 {
     const struct prefix_entry *entry = prefix_index_entry(&core->cache.index, block);

@@ -189,6 +189,8 @@ struct core_block_info {
     uint32_t model;
 };
 
+/* The model in whose slab a block lies: whose geometry it has; KV_MODEL_NONE: nobody's. */
+uint32_t core_block_model(const struct core *core, block_id block);
 /* The facts of a sealed block (held or cached). */
 struct core_block_info core_block_info(const struct core *core, block_id block);
 

@@ -11,6 +11,7 @@
 #include "daemon/keeper/peer.h"
 #include "daemon/keeper/status_page.h"
 #include "daemon/log.h"
+#include "daemon/quota.h"
 #include "shm/check.h"
 #include "shm/clock.h"
 #include "shm/crash_point.h"
@@ -200,11 +201,13 @@ static enum llm_status check_room(const struct keeper *keeper, const struct clie
     if (keeper->clients.attached_count >= config->limits.connections)
         return llm_fail(error, LLM_ERR_BUSY, "all %llu connections (limits.connections) are in use",
                         (unsigned long long)config->limits.connections);
-    if (count_of_user(&keeper->clients, client->uid) >= config->limits.connections_per_user)
-        return llm_fail(
-            error, LLM_ERR_BUSY,
-            "user %u has all of its %llu connections (limits.connections_per_user) in use",
-            client->uid, (unsigned long long)config->limits.connections_per_user);
+    struct quota quota = quota_of(config, client->uid, client->gid, NULL, 0);
+    if (count_of_user(&keeper->clients, client->uid) >= quota.connections)
+        return llm_fail(error, LLM_ERR_BUSY, "user %u has all of its %u connections (%s) in use",
+                        client->uid, quota.connections,
+                        quota.connections == config->limits.connections_per_user
+                            ? "limits.connections_per_user"
+                            : "its quota");
     return LLM_OK;
 }
 
@@ -446,8 +449,10 @@ static void welcome(struct keeper *keeper, int socket)
                               .uid = peer.uid,
                               .gid = peer.gid,
                               .administrator = peer.administrator,
+                              .group_count = peer.group_count,
                               .deadline_ns = llm_deadline_ns(CLIENTS_HELLO_TIME_NS),
                               .bundle = BUNDLE_EMPTY};
+    memcpy(client->groups, peer.groups, sizeof client->groups);
     keeper->clients.hello_count++;
     keeper->descriptors_changed = true;
     uint32_t slot = (uint32_t)(client - keeper->clients.slots);

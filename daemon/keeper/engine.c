@@ -19,7 +19,8 @@
 #include "shm/crash_point.h"
 
 #define CHANNEL_BUFFER_BYTES (1 << 20)
-#define ARGUMENT_BYTES       16384
+#define ARGUMENT_BYTES       65536
+#define ARGUMENTS_MAX        (CONFIG_KEYS_MAX + CONFIG_QUOTAS_MAX * CONFIG_QUOTA_KEYS)
 
 void engine_init(struct engine *engine)
 {
@@ -29,25 +30,27 @@ void engine_init(struct engine *engine)
 
 /* ---- Starting -------------------------------------------------------------------------------------- */
 
-/* The engine's settings travel as "key=value" arguments, one per row of the configuration's table. */
+/* The engine's settings travel as "key=value" arguments, one for each item of the configuration. */
 struct arguments {
     char text[ARGUMENT_BYTES];
-    char *list[64];
+    char *list[ARGUMENTS_MAX + 2]; /* the program before, NULL behind */
 };
 
 static enum llm_status fill_arguments(const struct config *config, struct arguments *arguments,
                                       struct llm_error *error)
 {
     static char program[] = "llmd-engine";
+    static char value[CONFIG_VALUE_BYTES];
     size_t used = 0, count = 0;
     arguments->list[count++] = program;
-    for (unsigned key = 0; key < config_key_count(); key++) {
-        char *at = arguments->text + used;
+    unsigned item_count = config_item_count(config);
+    for (unsigned item = 0; item < item_count; item++) {
+        char *at = arguments->text + used, name[CONFIG_NAME_BYTES];
         size_t room = sizeof arguments->text - used;
-        int name = snprintf(at, room, "%s=", config_key_name(key));
-        if ((size_t)name + CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES >= room)
+        config_item(config, item, name, value, sizeof value);
+        int bytes = snprintf(at, room, "%s=%s", name, value);
+        if (bytes < 0 || (size_t)bytes >= room)
             return llm_fail(error, LLM_ERR_LIMIT, "the configuration is too long to hand over");
-        config_key_text(config, key, at + name, room - (size_t)name);
         arguments->list[count++] = at;
         used += strlen(at) + 1;
     }
@@ -211,8 +214,10 @@ static bool tell_attach(struct keeper *keeper, uint32_t slot)
                        .uid = client->uid,
                        .gid = client->gid,
                        .administrator = client->administrator,
+                       .group_count = client->group_count,
                        .geometry = keeper->geometry},
     };
+    memcpy(message.connection.groups, client->groups, sizeof client->groups);
     const int fds[] = {client->bundle.up_readonly, client->bundle.down, client->bundle.to_engine,
                        client->bundle.to_client};
     client->told_attach = send_message(&keeper->engine, &message, fds, 4);

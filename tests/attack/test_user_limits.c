@@ -139,7 +139,7 @@ START_TEST(requests_are_limited_per_user_over_all_connections)
         ck_assert_uint_eq(atomic_load(&record->status), LLM_ERR_BUSY);
         const char *note = clients[i].down + clients[i].down_map.note_offset +
                            (size_t)entry.stream_slot * LLM_NOTE_BYTES;
-        ck_assert_msg(strstr(note, "all of its 5 requests (limits.requests_per_user)") != NULL,
+        ck_assert_msg(strstr(note, "all of its 5 requests (limits.requests_per_user,") != NULL,
                       "%s", note);
     }
     assert_another_user_is_served();

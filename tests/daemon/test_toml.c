@@ -63,6 +63,7 @@ static const struct {
     {"[a]\nb = \"x\\ty\\\"z\\\\\"\nc = 'C:\\n'", "a.b=<x\ty\"z\\>;a.c=<C:\\n>;"},
     {"[a]\nb = []\nc = [ \"x\", 'y', ]", "a.b=;a.c=<x><y>;"},
     {"[a]\nb = [ # one\n \"x\" # two\n , \n]\n", "a.b=<x>;"},
+    {"[a.\"@b.c\"]\nd = 1\n[\"e\"]\nf = 2", "a.@b.c.d=1;e.f=2;"},
     {"[a]\nb-c_9 = 9223372036854775807", "a.b-c_9=9223372036854775807;"},
 };
 
@@ -87,6 +88,9 @@ static const struct {
     {"[a]\n[b]\n[a]", "f.toml:3: table \"a\" appears twice"},
     {"[a", "lacks its ']'"},
     {"[]", "expected a name"},
+    {"[a.\"\"]", "a quoted name is empty"},
+    {"[a.\"b", "a quoted name has letters, digits"},
+    {"[a.\"b c\"]", "a quoted name has letters, digits"},
     {"[[a]]", "arrays of tables are not supported"},
     {"[a]\n\"b\" = 1", "expected a name"},
     {"[a]\nb.c = 1", "lacks its '='"},

@@ -28,7 +28,8 @@ enum scenario {
 
 static enum scenario scenario_of(enum llm_crash_point point)
 {
-    if (point == LLM_CRASH_req_try || point == LLM_CRASH_conn_resumed)
+    if (point == LLM_CRASH_req_try || point == LLM_CRASH_conn_resumed ||
+        point == LLM_CRASH_block_waits)
         return SECOND_ENGINE;
     if (point == LLM_CRASH_weights_begin || point == LLM_CRASH_weights_bytes ||
         point == LLM_CRASH_weights_commit || point == LLM_CRASH_memory_filled ||
