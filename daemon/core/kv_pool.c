@@ -23,8 +23,12 @@ void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list 
     pool->unowned = arena_take(arena, slab_count, sizeof *pool->unowned);
     if (!arena->base)
         return;
+    for (size_t block = 0; block < block_count; block++)
+        pool->blocks[block].domain =
+            KV_DOMAIN_UNKNOWN;                /* an earlier engine's rows, for all we know */
     for (uint32_t s = slab_count; s-- > 0;) { /* slab 0 is on top of the stack */
         pool->slabs[s].model = KV_MODEL_NONE;
+        pool->slabs[s].last_model = KV_MODEL_NONE;
         pool->unowned[pool->unowned_count++] = s;
     }
 }
@@ -58,8 +62,12 @@ static void slab_claim(struct kv_pool *pool, uint32_t slab, uint32_t model)
     struct kv_model *m = &pool->models[model];
     pool->slabs[slab].model = (uint8_t)model;
     block_id first = slab * pool->slab_blocks_max;
-    for (block_id block = first; block < first + m->slab_blocks; block++)
+    for (block_id block = first; block < first + m->slab_blocks; block++) {
         kv_list_append(&m->free, pool->blocks, block);
+        if (pool->slabs[slab].last_model != model) /* blocks of another size lay across it */
+            pool->blocks[block].domain = KV_DOMAIN_UNKNOWN;
+    }
+    pool->slabs[slab].last_model = (uint8_t)model;
     m->free_blocks += m->slab_blocks;
     m->slabs++;
     m->idle_slabs++;
@@ -138,10 +146,11 @@ static void block_free(struct kv_pool *pool, block_id block)
     pool->blocks[block].reused = false;
     pool->blocks[block].parent = BLOCK_NONE;
     state_enter(pool, block, KV_FREE, AGE_NEWEST);
-    effect_block(pool->effects, CORE_BLOCK_FREED, block);
+    if (effect_freed(pool->effects, block))
+        pool->blocks[block].mixed = true;
 }
 
-block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent)
+block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent, uint64_t domain)
 {
     struct kv_model *m = &pool->models[model];
     CHECK(parent == BLOCK_NONE || pool->blocks[parent].state == KV_HELD);
@@ -152,10 +161,14 @@ block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent)
     }
     block_id block = m->free.head;
     state_leave(pool, block);
-    pool->blocks[block].references = 1;
-    pool->blocks[block].parent = parent;
+    struct kv_block *b = &pool->blocks[block];
+    bool foreign = b->domain != domain || b->mixed;
+    b->references = 1;
+    b->parent = parent;
+    b->domain = domain;
+    b->mixed = false;
     state_enter(pool, block, KV_HELD, AGE_NEWEST);
-    effect_block(pool->effects, CORE_BLOCK_TAKEN, block);
+    effect_block(pool->effects, CORE_BLOCK_TAKEN, block, foreign);
     return block;
 }
 
@@ -206,12 +219,38 @@ void kv_pool_drop(struct kv_pool *pool, block_id block)
     }
 }
 
+void kv_pool_trim(struct kv_pool *pool, block_id last, block_id to)
+{
+    while (last != to) {
+        struct kv_block *b = &pool->blocks[last];
+        CHECK(b->state == KV_HELD && b->references == 1 && !b->sealed);
+        block_id parent = b->parent;
+        b->references = 0; /* the one it had to its parent becomes the caller's */
+        block_free(pool, last);
+        last = parent;
+    }
+}
+
 void kv_pool_seal(struct kv_pool *pool, block_id block)
 {
     struct kv_block *b = &pool->blocks[block];
     CHECK(b->state == KV_HELD && !b->sealed);
     CHECK(b->parent == BLOCK_NONE || pool->blocks[b->parent].sealed);
     b->sealed = true;
+}
+
+void kv_pool_mix(struct kv_pool *pool, block_id block)
+{
+    pool->blocks[block].mixed = true;
+}
+
+void kv_pool_widen(struct kv_pool *pool, block_id block, uint64_t domain, bool whole)
+{
+    struct kv_block *b = &pool->blocks[block];
+    CHECK(b->sealed);
+    /* Behind the rows that count there may be others, of whom it was before. */
+    b->mixed = !whole && (b->mixed || b->domain != domain);
+    b->domain = domain;
 }
 
 void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child)
@@ -237,6 +276,37 @@ void kv_pool_evict(struct kv_pool *pool, block_id block)
     block_free(pool, block);
 }
 
+void kv_pool_discard(struct kv_pool *pool, block_id block)
+{
+    CHECK(pool->blocks[block].state == KV_CACHED);
+    block_free(pool, block);
+}
+
+void kv_pool_pin(struct kv_pool *pool, block_id block)
+{
+    CHECK(pool->blocks[block].sealed);
+    kv_pool_hold(pool, block);
+    for (; block != BLOCK_NONE && pool->blocks[block].pins++ == 0;
+         block = pool->blocks[block].parent) {
+        struct kv_model *m = &pool->models[slab_of(pool, block)->model];
+        m->pinned_blocks++;
+        m->pinned_slabs += slab_of(pool, block)->pinned_blocks++ == 0;
+    }
+}
+
+void kv_pool_unpin(struct kv_pool *pool, block_id block)
+{
+    for (block_id b = block; b != BLOCK_NONE; b = pool->blocks[b].parent) {
+        CHECK(pool->blocks[b].pins > 0);
+        if (--pool->blocks[b].pins > 0)
+            break;
+        struct kv_model *m = &pool->models[slab_of(pool, b)->model];
+        m->pinned_blocks--;
+        m->pinned_slabs -= --slab_of(pool, b)->pinned_blocks == 0;
+    }
+    kv_pool_drop(pool, block);
+}
+
 enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id block, block_id parent)
 {
     if (model >= pool->model_count || block >= kv_pool_blocks(pool) ||
@@ -250,6 +320,7 @@ enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id blo
         return LLM_ERR_BUSY;
     state_leave(pool, block);
     pool->blocks[block].parent = parent;
+    pool->blocks[block].domain = KV_DOMAIN_UNKNOWN;
     pool->blocks[block].sealed = true;
     state_enter(pool, block, KV_CACHED, AGE_OLDEST);
     return LLM_OK;
@@ -269,6 +340,14 @@ uint32_t kv_pool_available(const struct kv_pool *pool, uint32_t model)
 uint32_t kv_pool_capacity(const struct kv_pool *pool, uint32_t model)
 {
     return pool->slab_count * pool->models[model].slab_blocks;
+}
+
+uint32_t kv_pool_unpinned(const struct kv_pool *pool, uint32_t model)
+{
+    uint32_t slabs = pool->slab_count;
+    for (uint32_t m = 0; m < pool->model_count; m++)
+        slabs -= m == model ? 0 : pool->models[m].pinned_slabs;
+    return slabs * pool->models[model].slab_blocks - pool->models[model].pinned_blocks;
 }
 
 struct kv_counts kv_pool_counts(const struct kv_pool *pool, uint32_t model)
@@ -351,6 +430,8 @@ static bool sane_state(const struct kv_pool *pool, block_id block)
         model != KV_MODEL_NONE && block % pool->slab_blocks_max < pool->models[model].slab_blocks;
     if (!usable) /* of a slab nobody owns, or behind the last whole block of a slab */
         return b->state == KV_FREE && mark == MARK_NONE;
+    if (b->pins > b->references || (b->pins > 0 && !b->sealed))
+        return false;
     if (b->state == KV_FREE)
         return mark == MARK_FREE && b->references == 0 && !b->sealed && !b->reused;
     if (b->state == KV_CACHED)
@@ -359,8 +440,8 @@ static bool sane_state(const struct kv_pool *pool, block_id block)
     return b->state == KV_HELD && mark == MARK_NONE && b->references > 0;
 }
 
-/* "A held block's parent is held, a cached block stands before its parent, a sealed block's is sealed, a
- * reused one's reused." */
+/* "A held block's parent is held, a pinned block's pinned, a sealed block's sealed, a reused one's reused; a cached
+ * block stands before its parent." */
 static bool sane_parent(const struct kv_pool *pool, block_id block)
 {
     const struct kv_block *b = &pool->blocks[block];
@@ -371,7 +452,8 @@ static bool sane_parent(const struct kv_pool *pool, block_id block)
     const struct kv_block *parent = &pool->blocks[b->parent];
     if (kv_pool_model_of(pool, b->parent) != kv_pool_model_of(pool, block))
         return false;
-    if ((b->sealed && !parent->sealed) || (b->reused && !parent->reused))
+    if ((b->sealed && !parent->sealed) || (b->reused && !parent->reused) ||
+        (b->pins > 0 && parent->pins == 0))
         return false;
     if (b->state == KV_HELD || parent->state != KV_CACHED)
         return parent->state == KV_HELD;
@@ -387,23 +469,30 @@ static enum llm_status sane_model(const struct kv_pool *pool, uint32_t model,
             continue;
         uint32_t held = 0;
         uint32_t cached = 0;
+        uint32_t pinned = 0;
         for (uint32_t i = 0; i < pool->models[model].slab_blocks; i++) {
             held += pool->blocks[s * pool->slab_blocks_max + i].state == KV_HELD;
             cached += pool->blocks[s * pool->slab_blocks_max + i].state == KV_CACHED;
+            pinned += pool->blocks[s * pool->slab_blocks_max + i].pins > 0;
         }
-        if (held != pool->slabs[s].held_blocks || cached != pool->slabs[s].cached_blocks)
-            return llm_fail(
-                error, LLM_ERR_CORRUPT,
-                "kv pool: slab %u has %u held and %u cached blocks, counted are %u and %u", s, held,
-                cached, pool->slabs[s].held_blocks, pool->slabs[s].cached_blocks);
+        if (held != pool->slabs[s].held_blocks || cached != pool->slabs[s].cached_blocks ||
+            pinned != pool->slabs[s].pinned_blocks)
+            return llm_fail(error, LLM_ERR_CORRUPT,
+                            "kv pool: slab %u has %u held, %u cached and %u pinned blocks, counted "
+                            "are %u, %u and %u",
+                            s, held, cached, pinned, pool->slabs[s].held_blocks,
+                            pool->slabs[s].cached_blocks, pool->slabs[s].pinned_blocks);
         walked.slabs++;
         walked.idle_slabs += held == 0;
         walked.held_blocks += held;
         walked.cached_blocks += cached;
+        walked.pinned_blocks += pinned;
+        walked.pinned_slabs += pinned > 0;
     }
     const struct kv_model *m = &pool->models[model];
     if (walked.slabs != m->slabs || walked.idle_slabs != m->idle_slabs ||
         walked.held_blocks != m->held_blocks || walked.cached_blocks != m->cached_blocks ||
+        walked.pinned_blocks != m->pinned_blocks || walked.pinned_slabs != m->pinned_slabs ||
         m->slabs * m->slab_blocks != m->free_blocks + m->held_blocks + m->cached_blocks)
         return llm_fail(
             error, LLM_ERR_CORRUPT,

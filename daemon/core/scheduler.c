@@ -128,6 +128,7 @@ static bool preempt_youngest(struct scheduler *s, const struct request *elder)
     if (youngest == elder)
         return false;
     s->budget_tokens += youngest->planned_tokens;
+    s->budget_scores += request_scored_rows(youngest, youngest->planned_tokens);
     scheduler_remove(s, slot);
     youngest->state = REQUEST_PREEMPTED;
     request_list_insert(&s->preempted, s->requests, slot);
@@ -147,12 +148,34 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Plan as many of r's tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
- * row. */
-static void grant(struct scheduler *s, struct request *r, uint32_t tokens_max)
+/* Does another request fill the block that r would begin? */
+static bool is_being_made(const struct scheduler *s, const struct request *r)
+{
+    uint32_t slot = s->running.head;
+    while (slot != REQUEST_NONE && !request_is_made_by(r, &s->requests[slot]))
+        slot = s->requests[slot].next;
+    return slot != REQUEST_NONE;
+}
+
+/* Take what others computed. False: r sits this step out, because another computes what it wants next (README rule
+ * 16). */
+static bool prepare(struct scheduler *s, struct request *r)
 {
     use_cached(s, r, request_match(r, s->cache));
+    if (is_being_made(s, r))
+        return false;
+    use_cached(s, r, request_copy(r, s->cache));
+    return true;
+}
+
+/* Plan as many of r's tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
+ * row, now or copied. */
+static void grant(struct scheduler *s, struct request *r, uint32_t tokens_max)
+{
+    if (s->budget_tokens == 0 || !prepare(s, r))
+        return;
     uint32_t tokens = least(least(request_wants(r), tokens_max), s->budget_tokens);
+    tokens = request_rows_scoring(r, tokens, s->budget_scores);
     while (request_room(r) < r->computed + tokens) {
         if (request_grow(r, s->cache))
             continue;
@@ -162,6 +185,7 @@ static void grant(struct scheduler *s, struct request *r, uint32_t tokens_max)
     }
     r->planned_tokens = tokens;
     s->budget_tokens -= tokens;
+    s->budget_scores -= request_scored_rows(r, tokens);
 }
 
 /* Those that want exactly one token: answers, mostly. Whoever is preempted on the way stands behind the one it
@@ -274,13 +298,19 @@ static void grant_rest(struct scheduler *s)
     for (uint32_t slot = s->running.head; slot != REQUEST_NONE && s->budget_tokens > 0;
          slot = s->requests[slot].next) {
         struct request *r = &s->requests[slot];
+        if (r->planned_tokens == 0 && !prepare(s, r))
+            continue;
         uint32_t end = r->computed + r->planned_tokens;
+        uint32_t scored = request_scored_rows(r, r->planned_tokens);
         uint32_t tokens = least(request_wants(r) - r->planned_tokens, s->budget_tokens);
+        tokens = request_rows_scoring(r, r->planned_tokens + tokens, scored + s->budget_scores) -
+                 r->planned_tokens;
         while (request_room(r) < end + tokens && request_grow(r, s->cache))
             ;
         tokens = least(tokens, request_room(r) - end);
         r->planned_tokens += tokens;
         s->budget_tokens -= tokens;
+        s->budget_scores -= request_scored_rows(r, r->planned_tokens) - scored;
     }
 }
 
@@ -288,7 +318,7 @@ static void grant_rest(struct scheduler *s)
  * what is cached; if not it holds nothing. */
 static bool fits_now(struct scheduler *s, struct request *r, uint32_t *out_matched_tokens)
 {
-    uint32_t rows = r->tokens + 1 < r->tokens_end ? r->tokens + 1 : r->tokens_end - 1;
+    uint32_t rows = least(r->tokens + 1, request_rows_end(r));
     *out_matched_tokens = request_match(r, s->cache);
     if (kv_pool_available(&s->cache->pool, r->root.model) >=
         request_blocks_for(r, rows) - r->block_count)
@@ -324,9 +354,10 @@ static bool start_next(struct scheduler *s)
     return true;
 }
 
-uint32_t scheduler_plan(struct scheduler *s)
+static void plan_once(struct scheduler *s)
 {
     s->budget_tokens = s->limits.step_tokens;
+    s->budget_scores = s->limits.score_rows;
     s->short_of_blocks = false;
     s->found_tokens = 0;
     grant_singles(s);
@@ -336,6 +367,17 @@ uint32_t scheduler_plan(struct scheduler *s)
         ;
     if (s->share_count > 1) /* a single user's share was all there was */
         grant_rest(s);
+}
+
+/* An elder may have waited for one who was preempted for nothing, a block of another model's slab: then nobody moves,
+ * and nobody is waited for the next time. */
+uint32_t scheduler_plan(struct scheduler *s)
+{
+    uint64_t preemptions;
+    do {
+        preemptions = s->preemptions;
+        plan_once(s);
+    } while (s->budget_tokens == s->limits.step_tokens && s->preemptions > preemptions);
     return s->limits.step_tokens - s->budget_tokens;
 }
 

@@ -25,6 +25,7 @@ struct scheduler_limits {
     uint32_t step_tokens;      /* at least running_max */
     uint32_t queued_max;
     uint32_t user_queued_max;
+    uint32_t score_rows; /* scored in one step, over all requests */
 };
 
 /* A user with waiting requests; users stand in a ring, the head's turn is next. */
@@ -57,6 +58,7 @@ struct scheduler {
     uint64_t tokens_cached;
     /* while a plan is made */
     uint32_t budget_tokens;
+    uint32_t budget_scores;
     uint64_t found_tokens; /* in the cache, of requests that start in this step */
     bool short_of_blocks;
     struct user_share *shares; /* [request_slots], of which share_count are filled */

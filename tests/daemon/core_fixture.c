@@ -75,9 +75,10 @@ enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32
 {
     for (uint32_t i = 0; i < prompt_tokens && i < FIXTURE_CONTEXT; i++)
         f->ids[slot][i] = document * 1000 + i;
+    f->domains[slot] = uid;
     struct core_request request = {.request_id = ++f->next_id,
                                    .uid = uid,
-                                   .domains = &(uint64_t){uid},
+                                   .domains = &f->domains[slot],
                                    .domain_count = 1,
                                    .prompt_tokens = prompt_tokens,
                                    .max_tokens = max_tokens};

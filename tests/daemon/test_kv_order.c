@@ -37,10 +37,10 @@ static void teardown(void)
 
 static block_id take(block_id parent)
 {
-    block_id block = kv_pool_take(&pool, 0, parent);
+    block_id block = kv_pool_take(&pool, 0, parent, 1000);
     while (block == BLOCK_NONE) {
         kv_pool_evict(&pool, kv_pool_oldest(&pool));
-        block = kv_pool_take(&pool, 0, parent);
+        block = kv_pool_take(&pool, 0, parent, 1000);
     }
     return block;
 }
