@@ -5,6 +5,7 @@
 
 #include "daemon/engine/contexts.h"
 #include "daemon/engine/engine.h"
+#include "daemon/engine/follow.h"
 #include "daemon/engine/intake.h"
 #include "daemon/engine/publish.h"
 #include "shm/check.h"
@@ -390,6 +391,15 @@ static enum llm_status probe(struct ask *ask)
     return LLM_OK;
 }
 
+/* On success the stream is the follower's. */
+static enum llm_status follow(struct ask *ask)
+{
+    enum llm_status status =
+        follow_start(ask->engine, ask->connection, ask->submission, ask->slot, ask->error);
+    ask->later = status == LLM_OK;
+    return status;
+}
+
 static enum llm_status unsupported(struct ask *ask)
 {
     return llm_fail(ask->error, LLM_ERR_UNSUPPORTED, "verb %u is not answered by this daemon",
@@ -436,7 +446,7 @@ static const struct verb {
     [LLM_CONTEXT_REMOVE] = {remove_it, ID, FINDS | CHANGES, CONTEXT_OWN},
     [LLM_CONTEXT_READ] = {read_ids, ID | LENGTH | COUNT, FINDS, CONTEXT_READ},
     [LLM_CONTEXT_LIST] = {list, LENGTH | COUNT, 0, CONTEXT_READ},
-    [LLM_CONTEXT_FOLLOW] = {unsupported, ID, FINDS, CONTEXT_READ},
+    [LLM_CONTEXT_FOLLOW] = {follow, ID, FINDS, CONTEXT_READ},
     [LLM_CONTEXT_PROBE] = {probe, NAME | COUNT, IDS, CONTEXT_READ},
     [LLM_CONTEXT_BLOCKS] = {unsupported, LENGTH | COUNT, 0, CONTEXT_READ},
     [LLM_CONTEXT_LEDGER] = {unsupported, LENGTH | COUNT, 0, CONTEXT_READ},

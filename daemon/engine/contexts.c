@@ -173,7 +173,11 @@ static void name_remove(struct engine *engine, uint32_t slot)
 
 bool contexts_in_group(const struct connection *connection, uint32_t gid)
 {
-    return connection->peer.gid == gid;
+    const struct channel_connection *peer = &connection->peer;
+    bool found = peer->gid == gid;
+    for (uint32_t i = 0; i < peer->group_count && i < CHANNEL_GROUPS_MAX && !found; i++)
+        found = peer->groups[i] == gid;
+    return found;
 }
 
 /* As open(2) has it: the owner's bits for the owner, else the group's for its members, else the others'. */

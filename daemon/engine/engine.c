@@ -56,6 +56,7 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
 static enum llm_status open_echo(struct engine *engine, struct llm_error *error)
 {
     enum llm_status status = executor_echo_open(&engine->executors[engine->executor_count],
+                                                (uint32_t)engine->config.models.echo_context_tokens,
                                                 engine->config.models.echo_step_us, error);
     if (status == LLM_OK)
         engine->executor_count++;

@@ -84,9 +84,9 @@ struct executor { /* the first member of each kind */
 
 #define EXECUTOR_ECHO_NAME "echo"
 
-/* Needs nothing; `step_us` is how long a step takes at least. */
-enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step_us,
-                                   struct llm_error *error) LLM_MUST_CHECK;
+/* Needs nothing; `context_tokens` is how long its contexts may be, `step_us` how long a step takes at least. */
+enum llm_status executor_echo_open(struct executor **out_executor, uint32_t context_tokens,
+                                   uint64_t step_us, struct llm_error *error) LLM_MUST_CHECK;
 /* Open the model in the directory `path` through the keeper. */
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
                                     const char *path, struct llm_error *error) LLM_MUST_CHECK;

@@ -7,10 +7,9 @@
 #include "daemon/engine/engine.h"
 #include "shm/clock.h"
 
-#define ECHO_VOCAB_SIZE     65536u
-#define ECHO_CONTEXT_TOKENS 8192u
-#define ECHO_BLOCK_TOKENS   16u
-#define ECHO_BLOCK_BYTES    (16u << 10) /* nothing is ever written there */
+#define ECHO_VOCAB_SIZE   65536u
+#define ECHO_BLOCK_TOKENS 16u
+#define ECHO_BLOCK_BYTES  (16u << 10) /* nothing is ever written there */
 
 struct executor_echo {
     struct executor base;
@@ -86,8 +85,8 @@ static void echo_close(struct executor *executor)
     free(executor);
 }
 
-enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step_us,
-                                   struct llm_error *error)
+enum llm_status executor_echo_open(struct executor **out_executor, uint32_t context_tokens,
+                                   uint64_t step_us, struct llm_error *error)
 {
     static const struct executor_ops ops = {
         .set_pool = echo_set_pool,
@@ -108,7 +107,7 @@ enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step
         .backend_text = "none",
         .identity = {0x6f686365}, /* "echo" */
         .vocab_size = ECHO_VOCAB_SIZE,
-        .context_tokens_max = ECHO_CONTEXT_TOKENS,
+        .context_tokens_max = context_tokens,
         .block_tokens = ECHO_BLOCK_TOKENS,
         .block_bytes = ECHO_BLOCK_BYTES,
     };

@@ -203,6 +203,7 @@ static void join_context(struct engine *engine, const struct connection *connect
     if (on->slot == CONTEXT_NONE)
         return;
     contexts_copy_ids(engine, on->slot, 0, on->length, tables_ids(&engine->tables, slot));
+    users_charge(&engine->users, connection->user, on->length * (uint32_t)sizeof(uint32_t));
     body->prompt_tokens += on->length;
     if (body->flags & LLM_REQUEST_SCORE)
         body->score_from += on->length;

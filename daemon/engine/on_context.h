@@ -37,7 +37,7 @@ struct on_context {
 #define ON_CONTEXT_NONE ((struct on_context){.slot = CONTEXT_NONE})
 
 /* The context that `submission` names, when body->flags (checked) have ON_CONTEXT; with BRANCH a fork of it.
- * NOT_FOUND, PERMISSION, and LIMIT or BUSY of a fork that cannot be made. */
+ * NOT_FOUND, PERMISSION, BUSY when another runs on it, and LIMIT of a fork that cannot be made. */
 enum llm_status on_context_find(struct engine *engine, struct connection *connection,
                                 const struct llm_submission *submission,
                                 const struct llm_request_body *body, struct on_context *out,

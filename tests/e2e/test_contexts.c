@@ -100,21 +100,21 @@ START_TEST(what_does_not_fit_or_is_not_there_is_a_sentence)
     llm_stream *stream = NULL;
     uint32_t token, count;
     float logprob;
-    llm_error error;
+    llm_error why;
     serve((const char *const[]){NULL});
     llm_connection *connection = test_daemon_connect(&daemon_);
     llm_context *context = step_context(connection, NULL, 0);
     MUST(llm_generate(context, NULL, &stream, error));
-    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &error),
+    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &why),
                      LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "context and prompt are empty: at least 1 token is needed");
+    ck_assert_str_eq(why.message, "context and prompt are empty: at least 1 token is needed");
     llm_stream_close(stream);
-    ck_assert_int_eq(llm_context_score(context, ids, 1, &logprob, &error), LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "the context is empty: its first token has no log-probability");
+    ck_assert_int_eq(llm_context_score(context, ids, 1, &logprob, &why), LLM_ERR_INVALID);
+    ck_assert_str_eq(why.message, "the context is empty: its first token has no log-probability");
     MUST(llm_context_append(context, ids, 3, error));
     MUST(llm_context_remove(context, error));
     MUST(llm_generate(context, NULL, &stream, error));
-    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &error),
+    ck_assert_int_eq(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, &why),
                      LLM_ERR_NOT_FOUND);
     llm_stream_close(stream);
     llm_context_close(context);
@@ -126,7 +126,7 @@ START_TEST(a_cancelled_answer_leaves_what_it_published)
 {
     uint32_t prompt[20], row[400];
     llm_stream *stream, *second;
-    llm_error error;
+    llm_error why;
     step_ids(prompt, 3, 20);
     serve_slow_echo();
     llm_connection *connection = test_daemon_connect(&daemon_);
@@ -138,7 +138,7 @@ START_TEST(a_cancelled_answer_leaves_what_it_published)
     MUST(llm_stream_read(stream, got, NULL, 300, STEP_WAIT_NS, &count, error));
     /* it is running: nobody else may generate on it, and what would change it is refused */
     MUST(llm_generate(context, &(llm_sampling){.max_tokens = 3}, &second, error));
-    ck_assert_int_eq(llm_stream_read(second, got, NULL, 300, STEP_WAIT_NS, &count, &error),
+    ck_assert_int_eq(llm_stream_read(second, got, NULL, 300, STEP_WAIT_NS, &count, &why),
                      LLM_ERR_BUSY);
     llm_stream_close(second);
     ck_assert(step_info(context).generating);
@@ -148,6 +148,52 @@ START_TEST(a_cancelled_answer_leaves_what_it_published)
     ck_assert_uint_lt(published, 300);
     llm_stream_close(stream);
     step_assert_tokens(context, row, 20 + published);
+    llm_context_close(context);
+    finish(connection);
+}
+END_TEST
+
+#define LONG      131072u
+#define LONG_PART 8192u
+
+START_TEST(a_context_of_131072_tokens_is_as_good_as_a_short_one)
+{
+    static uint32_t part[LONG_PART];
+    uint32_t got[8];
+    llm_stream *stream;
+    llm_context *fork;
+    llm_error why;
+    serve((const char *const[]){"--set", "models.echo_context_tokens=131072", "--set",
+                                "kv.pool_bytes=256MiB", NULL});
+    llm_connection *connection = test_daemon_connect(&daemon_);
+    llm_context *context = step_context(connection, NULL, 0);
+    for (uint32_t at = 0; at < LONG; at += LONG_PART) {
+        for (uint32_t i = 0; i < LONG_PART; i++)
+            part[i] = (at + i) % 65521;
+        MUST(llm_context_append(context, part, at + LONG_PART < LONG ? LONG_PART : LONG_PART - 8,
+                                error));
+    }
+    ck_assert_uint_eq(step_info(context).length, LONG - 8);
+    ck_assert_int_eq(llm_context_append(context, part, 9, &why), LLM_ERR_LIMIT);
+    MUST(llm_context_fork(context, &fork, error));
+    for (int turn = 0; turn < 2; turn++) { /* the second finds all that the first computed */
+        MUST(
+            llm_generate(turn ? context : fork, &(llm_sampling){.max_tokens = 20}, &stream, error));
+        ck_assert_uint_eq(step_read(stream, got, NULL, 8, LLM_OK), 8);
+        for (uint32_t i = 0; i < 8; i++)
+            ck_assert_uint_eq(got[i], i);
+        llm_stream_info info = step_stream_info(stream);
+        ck_assert_int_eq(info.finish, LLM_FINISHED_CONTEXT);
+        ck_assert_uint_eq(info.cached_tokens, turn ? LONG - 9 : 0);
+        llm_stream_close(stream);
+    }
+    MUST(llm_generate(fork, NULL, &stream, error)); /* full */
+    (void)step_read(stream, got, NULL, 8, LLM_ERR_LIMIT);
+    ck_assert_str_eq(
+        step_stream_info(stream).message,
+        "context of 131 072 tokens fills the model's context and leaves no room to answer");
+    llm_stream_close(stream);
+    llm_context_close(fork);
     llm_context_close(context);
     finish(connection);
 }
@@ -292,7 +338,7 @@ START_TEST(an_echo_is_certain_of_everything)
     llm_context *context = step_context(connection, ids, 1);
     MUST(llm_context_score(context, ids + 1, 3, logprobs, error));
     for (int i = 0; i < 3; i++)
-        ck_assert_float_eq(logprobs[i], 0);
+        ck_assert_double_eq((double)logprobs[i], 0);
     llm_context_close(context);
     finish(connection);
 }
@@ -349,9 +395,9 @@ START_TEST(followers_read_the_whole_answer_and_leave_as_they_like)
     llm_connection *other = test_daemon_connect(&daemon_);
     llm_context *context = step_context(connection, prompt, 10), *seen;
     MUST(llm_context_attach(other, llm_context_id(context), &seen, error));
-    llm_error error;
-    ck_assert_int_eq(llm_context_follow(seen, &followers[0], &error), LLM_ERR_NOT_FOUND);
-    ck_assert_str_eq(error.message, "nothing is being generated on the context");
+    llm_error why;
+    ck_assert_int_eq(llm_context_follow(seen, &followers[0], &why), LLM_ERR_NOT_FOUND);
+    ck_assert_str_eq(why.message, "nothing is being generated on the context");
 
     MUST(llm_generate(context, &(llm_sampling){.max_tokens = 250}, &stream, error));
     MUST(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, error));
@@ -407,6 +453,7 @@ int main(void)
     tcase_add_test(tcase, an_answer_on_a_context_is_the_one_to_the_whole_prompt);
     tcase_add_test(tcase, what_does_not_fit_or_is_not_there_is_a_sentence);
     tcase_add_test(tcase, a_cancelled_answer_leaves_what_it_published);
+    tcase_add_test(tcase, a_context_of_131072_tokens_is_as_good_as_a_short_one);
     tcase_add_test(tcase, a_fork_of_a_running_answer_has_what_is_published_and_goes_its_own_way);
     tcase_add_test(tcase, branches_say_what_unshared_runs_say_and_one_is_kept);
     tcase_add_test(tcase, a_score_is_what_the_answer_said_of_itself);
