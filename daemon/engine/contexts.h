@@ -10,7 +10,7 @@
  * Running  While a request generates on a context, the ids of its answer are in reqtok; contexts_commit() copies what is
  *          published into the context's row: for a fork, and when the request ends.
  * Owner    The engine thread. Slots are those of ctxtab and of core_hold().
- * See      rows.h, owners.h, context_ops.h (LLM_OP_CONTEXT), journal.h, recovery.h, docs/ARCHITECTURE.md ("Contexts").
+ * See      rows.h, users.h, context_ops.h (LLM_OP_CONTEXT), journal.h, recovery.h, docs/ARCHITECTURE.md ("Contexts").
  */
 #ifndef LLMD_ENGINE_CONTEXTS_H
 #define LLMD_ENGINE_CONTEXTS_H
@@ -43,7 +43,7 @@ struct context {
     uint32_t committed;     /* tokens in rows; the version's `length` */
     uint64_t domains[1];    /* where blocks of its tokens are sealed: by its mode, llm_domain() */
     uint32_t pinned_blocks; /* counted against quota and pool, from admission on */
-    uint32_t owner;         /* who is charged, in the ledger (owners.h) */
+    uint32_t owner;         /* who is charged, in the ledger of users */
     uint64_t used_ns;       /* CLOCK_BOOTTIME */
     uint64_t connection_id; /* it ends with this connection; 0: with none */
     uint32_t next;          /* in the list of free slots */
@@ -63,7 +63,6 @@ struct contexts {
     uint64_t pinned_blocks;
     uint32_t *scratch; /* [tables.context_tokens_max] ids, for the length of a call */
     struct rows rows;
-    struct owners owners;
 };
 
 /* The valid version. The slot must be live. */
