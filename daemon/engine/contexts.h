@@ -171,8 +171,11 @@ void contexts_resume(struct engine *engine, uint32_t slot, uint32_t request_slot
 /* May `slot` pin its first `tokens`? Counts the blocks if so. LLM_ERR_LIMIT with the numbers. */
 enum llm_status contexts_pin_admit(struct engine *engine, uint32_t slot, uint32_t tokens,
                                    struct llm_error *error) LLM_MUST_CHECK;
-/* Their rows are computed: hold them and write it down. With `failed`, give the count back. */
-void contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens, bool failed);
+/* Their rows are computed: hold them and write it down. LLM_ERR_LIMIT: the pool cannot hold them beside what runs and waits;
+ * then, and when the request failed (contexts_pin_give_up()), what was pinned before is. */
+enum llm_status contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens,
+                                  struct llm_error *error) LLM_MUST_CHECK;
+void contexts_pin_give_up(struct engine *engine, uint32_t slot);
 
 /* ---- Life ---------------------------------------------------------------------------------------------- */
 

@@ -143,17 +143,30 @@ enum llm_status contexts_pin_admit(struct engine *engine, uint32_t slot, uint32_
     return status;
 }
 
-void contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens, bool failed)
+void contexts_pin_give_up(struct engine *engine, uint32_t slot)
 {
-    if (!engine->contexts.slots[slot].live)
-        return;
+    uint32_t tokens = context_now(engine, slot)->pinned_tokens;
+    count_blocks(engine, slot, blocks_of(engine, slot, tokens));
+}
+
+enum llm_status contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens,
+                                  struct llm_error *error)
+{
     struct llm_ctx_version next = *context_now(engine, slot);
-    if (failed) {
-        count_blocks(engine, slot, blocks_of(engine, slot, next.pinned_tokens));
-        return;
-    }
+    uint32_t before = next.pinned_tokens;
     next.pinned_tokens = contexts_hold(engine, slot, tokens);
-    contexts_write(engine, slot, &next, NULL);
+    if (next.pinned_tokens == tokens) {
+        contexts_write(engine, slot, &next, NULL);
+        return LLM_OK;
+    }
+    next.pinned_tokens = contexts_hold(engine, slot, before);
+    if (next.pinned_tokens != before)
+        contexts_write(engine, slot, &next, NULL);
+    return llm_fail(error, LLM_ERR_LIMIT,
+                    "the pool cannot hold %u blocks for context %llu beside what runs and waits "
+                    "(%llu are pinned)",
+                    blocks_of(engine, slot, tokens), (unsigned long long)next.context_id,
+                    (unsigned long long)engine->contexts.pinned_blocks);
 }
 
 void contexts_unpin(struct engine *engine, uint32_t slot, const struct context_by *by)

@@ -683,7 +683,7 @@ START_TEST(pins_are_counted_and_refused_with_the_numbers)
              "(kv.pinned_percent: %u of %u pinned)",
              most, most);
     ck_assert_str_eq(error.message, sentence);
-    contexts_pin_done(engine, slot, 0, true);
+    contexts_pin_give_up(engine, slot);
     ck_assert_uint_eq(look(OWNER, id).pinned_blocks, 0);
     ck_assert_int_eq(contexts_pin_admit(engine, second, 1, &error), LLM_OK);
     OK(call(OWNER, BODY(.verb = LLM_CONTEXT_REMOVE, .id = other)));
