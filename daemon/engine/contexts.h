@@ -61,6 +61,7 @@ struct contexts {
     uint32_t bucket_mask;
     uint64_t next_number; /* of the next context: its id is number << 16 | slot + 1 */
     uint64_t pinned_blocks;
+    uint32_t *recount; /* [rows.count] for contexts_sane() */
     uint32_t *scratch; /* [tables.context_tokens_max] ids, for the length of a call */
     struct rows rows;
 };

@@ -29,12 +29,13 @@ enum llm_status contexts_open(struct engine *engine, struct llm_error *error)
         .count = tables->context_slots,
         .buckets = calloc(buckets, sizeof *contexts->buckets),
         .bucket_mask = buckets - 1,
+        .recount = calloc(tables->row_count, sizeof *contexts->recount),
         .scratch = calloc(tables->context_tokens_max, sizeof *contexts->scratch)};
     rows_init(&contexts->rows, tables->rows, tables->row_ids, tables->row_count,
               tables->context_tokens_max, own, &engine->users);
     engine->next_lease_ns = UINT64_MAX;
     if (!own || !contexts->slots || !contexts->request_ids || !contexts->buckets ||
-        !contexts->scratch)
+        !contexts->recount || !contexts->scratch)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u contexts", tables->context_slots);
     return LLM_OK;
 }
@@ -46,6 +47,7 @@ void contexts_close(struct engine *engine)
     free(contexts->request_ids);
     free(contexts->buckets);
     free(contexts->scratch);
+    free(contexts->recount);
     free(contexts->rows.own);
     *contexts = (struct contexts){0};
 }
@@ -367,10 +369,8 @@ static enum llm_status counts_sane(const struct engine *engine, const struct wal
 enum llm_status contexts_sane(const struct engine *engine, struct llm_error *error)
 {
     const struct contexts *contexts = &engine->contexts;
-    struct walk walk = {.references = calloc(contexts->rows.count, sizeof *walk.references)};
-    if (!walk.references)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory to count the references of %u rows",
-                        contexts->rows.count);
+    struct walk walk = {.references = contexts->recount};
+    memset(walk.references, 0, contexts->rows.count * sizeof *walk.references);
     enum llm_status status = LLM_OK;
     for (uint32_t slot = 0; slot < contexts->count && status == LLM_OK; slot++)
         status = context_sane(engine, slot, &walk, error);
@@ -378,6 +378,5 @@ enum llm_status contexts_sane(const struct engine *engine, struct llm_error *err
         status = counts_sane(engine, &walk, error);
     if (status == LLM_OK)
         status = rows_sane(&contexts->rows, walk.references, error);
-    free(walk.references);
     return status;
 }
