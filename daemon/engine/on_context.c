@@ -20,6 +20,8 @@ static enum llm_status find_allowed(struct engine *engine, struct connection *co
     enum llm_status status = contexts_find(engine, connection, id, CONTEXT_READ, out_slot, error);
     if (status == LLM_OK && !(flags & (LLM_REQUEST_SCORE | LLM_REQUEST_BRANCH)))
         status = contexts_find(engine, connection, id, CONTEXT_WRITE, out_slot, error);
+    if (status == LLM_OK && (flags & LLM_REQUEST_PIN))
+        status = contexts_find(engine, connection, id, CONTEXT_OWN, out_slot, error);
     return status;
 }
 

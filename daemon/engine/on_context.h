@@ -6,7 +6,8 @@
  *          ids. Its kind says what it does to the context:
  *            generate   runs on it: nobody else may; prompt and answer become the context's, each token as published
  *            branch     the same on a new fork, which is made here and belongs to the connection
- *            compute    runs on it; the prompt becomes the context's; with a pin its rows are held from then on
+ *            compute    runs on it; the prompt becomes the context's; with a pin, which is its owner's alone, its rows are held
+ *                       from then on
  *            score      reads it and leaves it as it is
  *          Who generates on a context must be allowed to read it as well as to write: the answer tells what is in it.
  *          Blocks of a score are sealed in the client's private domain: its ids are not the context's.
