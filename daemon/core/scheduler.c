@@ -151,7 +151,7 @@ static uint32_t least(uint32_t a, uint32_t b)
 /* Does another request fill the block that r would begin? */
 static bool is_being_made(const struct scheduler *s, const struct request *r)
 {
-    uint32_t slot = s->running.head;
+    uint32_t slot = request_may_wait(r) ? s->running.head : REQUEST_NONE;
     while (slot != REQUEST_NONE && !request_is_made_by(r, &s->requests[slot]))
         slot = s->requests[slot].next;
     return slot != REQUEST_NONE;
