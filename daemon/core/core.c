@@ -1,5 +1,6 @@
 #include "daemon/core/core.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "daemon/core/kv_cache.h"
@@ -10,6 +11,8 @@
 #define CORE_BLOCKS_MAX      (UINT32_C(1) << 28)
 #define CORE_SLOTS_MAX       (UINT32_C(1) << 20)
 #define CORE_STEP_TOKENS_MAX (UINT32_C(1) << 20)
+
+static_assert(CORE_WEIGHT_MAX == TURN_WEIGHT_MAX, "one range of weights");
 
 struct core {
     struct arena arena; /* frozen after open */
@@ -142,7 +145,10 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
                                               .user_running_max = config->user_running_max,
                                               .step_tokens = config->step_tokens,
                                               .queued_max = config->queued_max,
-                                              .user_queued_max = config->user_queued_max});
+                                              .user_queued_max = config->user_queued_max,
+                                              .overdue_steps = config->overdue_steps > 0
+                                                                   ? config->overdue_steps
+                                                                   : CORE_OVERDUE_STEPS});
     core->sequences = arena_take(arena, config->running_max, sizeof *core->sequences);
     core->plan_ids = arena_take(arena, config->step_tokens, sizeof *core->plan_ids);
     core->plan_positions = arena_take(arena, config->step_tokens, sizeof *core->plan_positions);
@@ -229,6 +235,11 @@ static enum llm_status check_request(const struct core *core, const struct core_
         return llm_fail(error, LLM_ERR_INVALID, "there is no model %u", request->model);
     if (request->prompt_tokens == 0)
         return llm_fail(error, LLM_ERR_INVALID, "the prompt is empty");
+    if (request->priority >= TURN_CLASSES)
+        return llm_fail(error, LLM_ERR_INVALID, "priority %u is not known", request->priority);
+    if (request->weight > CORE_WEIGHT_MAX)
+        return llm_fail(error, LLM_ERR_INVALID, "weight %u is more than %u", request->weight,
+                        CORE_WEIGHT_MAX);
     if (request->kind != CORE_GENERATE)
         return llm_fail(error, LLM_ERR_UNSUPPORTED, "only generation is supported yet");
     if (request->max_tokens == 0)
@@ -267,6 +278,17 @@ static void request_fill(struct request *r, const struct core_request *request,
     };
 }
 
+/* The classes in the order of enum llm_priority, which begins with the usual one. */
+static struct scheduler_terms scheduler_terms_of(const struct core_request *request)
+{
+    static const uint32_t ranks[TURN_CLASSES] = {1, TURN_INTERACTIVE, TURN_BATCH};
+    return (struct scheduler_terms){.rank = ranks[request->priority],
+                                    .weight = request->weight > 0 ? request->weight : 1,
+                                    .seats_max = request->user_running_max,
+                                    .queued_tokens_max = request->user_queued_tokens,
+                                    .recovered = request->recovered};
+}
+
 static enum llm_status admit(struct core *core, const struct core_request *request, uint32_t slot,
                              struct llm_error *error)
 {
@@ -286,7 +308,8 @@ static enum llm_status admit(struct core *core, const struct core_request *reque
         effect_request(&core->effects, CORE_REQUEST_FINISHED, slot, r->end);
         return LLM_OK;
     }
-    return scheduler_queue(&core->scheduler, slot, request->recovered, error);
+    const struct scheduler_terms terms = scheduler_terms_of(request);
+    return scheduler_queue(&core->scheduler, slot, &terms, error);
 }
 
 enum llm_status core_admit(struct core *core, const struct core_request *request, uint32_t slot,
@@ -345,7 +368,7 @@ static void plan_sequence(struct core *core, struct core_plan *plan, uint32_t sl
 
 static bool nobody_waits(const struct scheduler *s)
 {
-    return s->running.count == 0 && s->preempted.count == 0 && s->queued_count == 0;
+    return s->running.count == 0 && scheduler_waiting(s) == 0;
 }
 
 /* Write down what the scheduler decided, eldest first. */
@@ -551,7 +574,8 @@ struct core_counts core_counts(const struct core *core)
 {
     const struct scheduler *s = &core->scheduler;
     struct core_counts counts = {.running = s->running.count,
-                                 .queued = s->queued_count + s->preempted.count,
+                                 .queued = scheduler_waiting(s),
+                                 .queued_tokens = s->queued_tokens,
                                  .kv = kv_pool_counts(&core->cache.pool, 0),
                                  .steps = core->steps_completed,
                                  .tokens_computed = core->tokens_computed,

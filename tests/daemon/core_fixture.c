@@ -75,12 +75,13 @@ enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32
 {
     for (uint32_t i = 0; i < prompt_tokens && i < FIXTURE_CONTEXT; i++)
         f->ids[slot][i] = document * 1000 + i;
-    struct core_request request = {.request_id = ++f->next_id,
-                                   .uid = uid,
-                                   .domains = &(uint64_t){uid},
-                                   .domain_count = 1,
-                                   .prompt_tokens = prompt_tokens,
-                                   .max_tokens = max_tokens};
+    struct core_request request = f->terms;
+    request.request_id = ++f->next_id;
+    request.uid = uid;
+    request.domains = &(uint64_t){uid};
+    request.domain_count = 1;
+    request.prompt_tokens = prompt_tokens;
+    request.max_tokens = max_tokens;
     enum llm_status status = core_admit(f->core, &request, slot, error);
     core_fixture_log(f);
     return status;
