@@ -1,6 +1,6 @@
 #include "client/attachment.h"
 
-#include "client/connection.h"
+#include "client/context.h"
 #include "shm/check.h"
 
 bool llm_connection_attach(llm_connection *connection, struct llm_attachment *attachment)
@@ -25,6 +25,26 @@ void llm_stream_attach(llm_stream *stream, struct llm_attachment *attachment)
 struct llm_attachment *llm_stream_attachment(llm_stream *stream)
 {
     return stream->attachment;
+}
+
+const struct llm_stream_asked *llm_stream_asked(const llm_stream *stream)
+{
+    return &stream->asked;
+}
+
+llm_connection *llm_stream_connection(const llm_stream *stream)
+{
+    return stream->connection;
+}
+
+llm_connection *llm_context_connection(const llm_context *context)
+{
+    return context->connection;
+}
+
+const char *llm_context_model(const llm_context *context)
+{
+    return context->model;
 }
 
 void llm_attachment_drop(struct llm_attachment *attachment)

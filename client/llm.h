@@ -117,11 +117,14 @@ typedef struct llm_sampling {
     float temperature;   /* 0: always the likeliest token; at most 100 */
     uint32_t top_k;      /* keep the k likeliest; 0: off */
     float top_p;         /* keep the smallest set with this mass, (0, 1]; 0: off */
-    float min_p;   /* drop what is less likely than this times the likeliest, [0, 1]; 0: off */
+    float min_p; /* drop what is less likely than this times the likeliest, [0, 1]; 0: off */
+    uint32_t
+        branch;    /* another answer of the same seed: random numbers are those of (seed, branch) */
     uint64_t seed; /* with has_seed; else the daemon draws one and tells it (llm_stream_info) */
     bool has_seed;
     bool logprobs;            /* also return each token's log-probability */
     bool ignore_eos;          /* go on past the model's end of text, to max_tokens */
+    enum llm_urgency urgency; /* who goes first */
     const uint32_t *stop_ids; /* [stop_id_count] end the answer; the id is its last token */
     uint32_t stop_id_count;   /* at most 16 */
     const char *const
@@ -129,9 +132,6 @@ typedef struct llm_sampling {
     uint32_t stop_string_count; /* at most 8, each of 1..64 bytes */
     const char *model;          /* NULL: the daemon's default model; on a context: NULL */
     uint64_t timeout_ns;        /* give up after this long; 0: never */
-    uint32_t
-        branch; /* another answer of the same seed: random numbers are those of (seed, branch) */
-    enum llm_urgency urgency; /* who goes first */
 } llm_sampling;
 
 /*
@@ -159,7 +159,7 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_submit(llm_connection *connection,
  * computed for it once is not computed again. One without a name is private to its user and ends with this connection
  * (unless it has a lease); llm_context_publish() gives it a name, an owner, a group and mode bits, under which it outlives
  * programs and engines. An llm_context is a handle: any number of them, in any number of processes, may stand for one
- * context.
+ * context, and any number of threads may use one handle at once. Close a connection's handles before it.
  *
  * Every call below waits for the engine's answer, mostly a few microseconds. Common statuses:
  *                    LLM_ERR_NOT_FOUND   no such context (any more)
@@ -186,11 +186,14 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_open(llm_connection *connecti
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_attach(llm_connection *connection, uint64_t id,
                                                           llm_context **out_context,
                                                           llm_error *error);
-/* The one that a stream's answer is being, or was, appended to. */
+/* The one that a stream's answer is being, or was, appended to. Of a branch: its own, which from now on ends with this
+ * handle instead of the stream. LLM_ERR_INVALID: the stream's request was on no context. */
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_stream_context(llm_stream *stream, llm_context **out_context, llm_error *error);
 LLM_API uint64_t llm_context_id(const llm_context *context);
-/* Let go of the handle. An unnamed, unleased context of this connection ends with it. Accepts NULL. */
+/* Let go of the handle. An unnamed, unleased context ends with the handle that made it (llm_context_create(), _fork(),
+ * _adopt(), llm_stream_context() of a branch), and with its connection; handles that found it only let go. Does not wait
+ * for the engine. Accepts NULL. */
 LLM_API void llm_context_close(llm_context *context);
 
 /* Append ids [count], 1..; they are computed when they are first needed, or by llm_context_compute(). */
@@ -213,7 +216,8 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_rewind(llm_context *context, 
 LLM_API LLM_MUST_CHECK enum llm_status llm_generate(llm_context *context,
                                                     const llm_sampling *sampling,
                                                     llm_stream **out_stream, llm_error *error);
-/* The same, after appending tokens [count]: in one call, all or nothing. */
+/* The same, after appending tokens [count], 0..: in one call, all or nothing. What the engine refuses comes with the
+ * stream. `sampling` NULL: greedy, 256 tokens; its `model` is NULL. */
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_generate_after(llm_context *context, const uint32_t *tokens, uint32_t count,
                    const llm_sampling *sampling, llm_stream **out_stream, llm_error *error);
@@ -224,24 +228,26 @@ typedef struct llm_branch {
     const uint32_t *tokens; /* [token_count] appended to the branch alone */
     uint32_t token_count;   /* 0.. */
     bool score; /* choose no tokens: the stream gives `tokens` back with their log-probabilities */
-    llm_sampling sampling; /* without `score`; its `branch` 0 becomes the number of the branch */
+    llm_sampling
+        sampling; /* without `score`; its `branch` 0 becomes the branch's index, its max_tokens 0 256 */
 } llm_branch;
 /*
  * N continuations of one past, in one call: each runs on a fork of its own, and all share what is computed of this one.
  *
  *   branches     [count] 1..; as many stream slots must be free
- *   out_streams  [count]; all or none
+ *   out_streams  [count]; all or none: when one cannot be submitted, none is left running. What the engine refuses
+ *                comes with the stream
  */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_branch(llm_context *context,
                                                           const llm_branch *branches,
                                                           uint32_t count, llm_stream **out_streams,
                                                           llm_error *error);
 /* The tokens of the branch that `stream` is the answer of become this context's; the branch's own context ends. The stream
- * must be complete. Other branches end when their streams are closed. */
+ * must be complete (LLM_ERR_BUSY). Other branches end when their streams are closed. */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_keep(llm_context *context, llm_stream *stream,
                                                         llm_error *error);
 /* Log-probabilities (natural logarithm) of tokens [count] after the context, each given those before it. The context does
- * not change. Waits. out_logprobs [count]. */
+ * not change. Waits. out_logprobs [count], 1... LLM_ERR_LIMIT: 2 * count words can never fit the connection's log. */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_score(llm_context *context,
                                                          const uint32_t *tokens, uint32_t count,
                                                          float *out_logprobs, llm_error *error);
@@ -263,8 +269,8 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_chmod(llm_context *context, u
  * (LLM_ERR_LIMIT, with the numbers) when quota or pool have no room for it. Later tokens are not pinned until the next call. */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_pin(llm_context *context, llm_error *error);
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_unpin(llm_context *context, llm_error *error);
-/* It lives for so long from now on, whatever becomes of this connection; call again to renew (a heartbeat). A published
- * one ends then as well. 0: no lease. */
+/* It lives for so long from now on (rounded up to 1 ms; at most 49 days), whatever becomes of this connection; call again
+ * to renew (a heartbeat). A published one ends then as well. 0: no lease. */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_lease(llm_context *context, uint64_t lease_ns,
                                                          llm_error *error);
 /* An unnamed one belongs to this connection from now on. */
@@ -273,10 +279,12 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_adopt(llm_context *context, l
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_remove(llm_context *context, llm_error *error);
 
 /* Read along with the answer that is being generated on it, from that answer's first token on, until it ends; read
- * permission is enough. Closing the stream ends the reading, not the answer. LLM_ERR_NOT_FOUND: none is running. */
+ * permission is enough. Closing the stream ends the reading, not the answer. A quarter of the connection's
+ * log is held for it while there is room. LLM_ERR_NOT_FOUND: none is running. */
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_context_follow(llm_context *context, llm_stream **out_stream, llm_error *error);
-/* Copy out up to `capacity` ids from position `from` on. out_count 0: `from` is the end. */
+/* Copy out up to `capacity` ids from position `from` on. out_count 0: `from` is the end. A long context is read in several
+ * round trips; one that is rewound meanwhile may give what was there before. */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_read(llm_context *context, uint32_t from,
                                                         uint32_t *out_tokens, uint32_t capacity,
                                                         uint32_t *out_count, llm_error *error);
@@ -289,8 +297,14 @@ typedef struct llm_context_info {
     uint32_t shared_tokens; /* the first so many are in the same memory as another context's */
     uint32_t pinned_blocks;
     uint32_t block_tokens; /* tokens of a KV block of its model */
-    uint32_t uid, gid, mode;
-    bool named, pinned, leased, generating, writable;
+    uint32_t uid;          /* its owner's */
+    uint32_t gid;
+    uint32_t mode; /* 0..0666 */
+    bool named;
+    bool pinned;
+    bool leased;
+    bool generating;
+    bool writable;     /* by the caller */
     uint64_t lease_ns; /* left */
     uint64_t idle_ns;  /* since it was last used */
     char name[104];
@@ -298,16 +312,19 @@ typedef struct llm_context_info {
 } llm_context_info;
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_context_describe(llm_context *context, llm_context_info *out_info, llm_error *error);
-/* All that the caller may read, by slot. Call with *cursor 0 first, and again until out_count is 0. */
+/* All that the caller may read, by slot. Call with *cursor 0 first, and again until out_count is 0; it may be less than
+ * `capacity` before the end. */
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_contexts_list(llm_connection *connection, uint32_t *cursor, llm_context_info *out_infos,
                   uint32_t capacity, uint32_t *out_count, llm_error *error);
 
-/* What of a prompt would be found in the cache now. */
+/* What of a prompt would be found in the cache now: spans one behind the other from token 0 on, at most `capacity` (and
+ * 128). `model` NULL: the daemon's default model. */
 typedef struct llm_probe_result {
     uint32_t
         kind; /* 1 hit, 2 rows copied, 3 being computed, 4 miss, 5 in a domain the caller may not use (administrators) */
-    uint32_t from, to;     /* tokens from..to-1 */
+    uint32_t from; /* tokens from..to-1 */
+    uint32_t to;
     uint32_t cached_token; /* what stands where the prompt differs; UINT32_MAX: nothing */
     uint32_t domain_kind;  /* 0 private, 1 group, 2 public */
     uint32_t domain_id;    /* uid, gid, 0 */

@@ -42,6 +42,10 @@ struct llm_stream {
     uint64_t submitted_ns;
     struct llm_stream_reader reader;
     struct llm_attachment *attachment; /* attachment.h; NULL: none */
+    uint64_t context_id; /* it runs on; 0: none, or a branch's whose id nobody asked for yet */
+    bool branched;       /* it runs on a fork of its own ... */
+    bool branch_owned;   /* ... that ends with the stream, as nobody took it over */
+    struct llm_stream_asked asked;
 };
 
 struct llm_slot_table {

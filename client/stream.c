@@ -1,5 +1,5 @@
 /* Reading an answer: look at the record, copy from the log, wait when there is nothing. */
-#include "client/connection.h"
+#include "client/context.h"
 
 #include <string.h>
 
@@ -221,7 +221,10 @@ void llm_stream_close(llm_stream *stream)
     struct llm_stream_look look;
     if (look_at(stream, &look, NULL) != LLM_OK || !look.done)
         cancel(stream);
+    struct llm_connection *connection = stream->connection;
+    struct llm_branch_end end = llm_branch_end_plan(stream);
     llm_attachment_drop(stream->attachment);
     stream->attachment = NULL;
-    llm_slot_table_drop(&stream->connection->slots, stream);
+    llm_slot_table_drop(&connection->slots, stream);
+    llm_branch_end(connection, &end); /* needs a slot, perhaps this one */
 }

@@ -1,5 +1,5 @@
 /* From llm_sampling and a prompt to a submission that the engine can see. */
-#include "client/connection.h"
+#include "client/submit.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,12 +47,19 @@ static uint32_t flags_of(const llm_sampling *sampling)
            (sampling->ignore_eos ? LLM_REQUEST_IGNORE_EOS : 0u);
 }
 
-static enum llm_status fill_body(const llm_sampling *sampling, uint32_t prompt_tokens,
-                                 uint32_t stop_string_bytes, struct llm_request_body *out_body,
-                                 struct llm_error *error)
+static_assert((int)LLM_URGENCY_NORMAL == (int)LLM_PRIORITY_NORMAL, "one list");
+static_assert((int)LLM_URGENCY_INTERACTIVE == (int)LLM_PRIORITY_INTERACTIVE, "one list");
+static_assert((int)LLM_URGENCY_BATCH == (int)LLM_PRIORITY_BATCH, "one list");
+
+static enum llm_status fill_body(const struct llm_asking *asking, uint32_t stop_string_bytes,
+                                 struct llm_request_body *out_body, struct llm_error *error)
 {
+    const llm_sampling *sampling = asking->sampling;
+    if ((unsigned)sampling->urgency >= LLM_PRIORITY_COUNT)
+        return llm_fail(error, LLM_ERR_INVALID, "urgency is %u: 0 to %u",
+                        (unsigned)sampling->urgency, LLM_PRIORITY_COUNT - 1);
     *out_body = (struct llm_request_body){
-        .prompt_tokens = prompt_tokens,
+        .prompt_tokens = asking->token_count,
         .max_tokens = sampling->max_tokens,
         .temperature = sampling->temperature,
         /* In the library 0 means "off" everywhere; on the wire top_p is off at 1. */
@@ -60,10 +67,12 @@ static enum llm_status fill_body(const llm_sampling *sampling, uint32_t prompt_t
         .min_p = sampling->min_p,
         .top_k = sampling->top_k,
         .seed = sampling->has_seed ? sampling->seed : 0,
-        .flags = flags_of(sampling),
+        .flags = flags_of(sampling) | asking->flags,
         .stop_id_count = sampling->stop_id_count,
         .stop_string_count = sampling->stop_string_count,
         .stop_string_bytes = stop_string_bytes,
+        .branch = sampling->branch,
+        .priority = (uint32_t)sampling->urgency,
     };
     const char *model = sampling->model ? sampling->model : "";
     if (strlen(model) >= sizeof out_body->model)
@@ -103,7 +112,8 @@ static void write_body(unsigned char *to, const struct llm_request_body *body,
 {
     struct llm_request_map map = llm_request_map(body);
     memcpy(to, body, sizeof *body);
-    memcpy(to + map.prompt_offset, prompt, body->prompt_tokens * sizeof(uint32_t));
+    if (body->prompt_tokens > 0)
+        memcpy(to + map.prompt_offset, prompt, body->prompt_tokens * sizeof(uint32_t));
     if (body->stop_id_count > 0)
         memcpy(to + map.stop_id_offset, stop_ids, body->stop_id_count * sizeof(uint32_t));
     memcpy(to + map.stop_string_offset, strings->bytes, strings->used);
@@ -122,9 +132,10 @@ static enum llm_status check_pointers(const uint32_t *prompt, uint32_t prompt_to
 
 /* ---- The submission ------------------------------------------------------------------------------- */
 
-enum llm_status llm_connection_submit(struct llm_connection *connection, struct llm_stream *stream,
-                                      enum llm_operation operation, uint64_t deadline_ns,
-                                      uint64_t argument, struct llm_error *error)
+/* Publish; on failure the stream stays taken. */
+static enum llm_status push(struct llm_connection *connection, struct llm_stream *stream,
+                            enum llm_operation operation, uint64_t deadline_ns, uint64_t argument,
+                            struct llm_error *error)
 {
     struct llm_submission submission = {
         .operation = (uint8_t)operation,
@@ -144,62 +155,114 @@ enum llm_status llm_connection_submit(struct llm_connection *connection, struct 
     stream->submitted_ns = llm_now_ns();
     uint64_t position;
     enum llm_status status = llm_queue_push(&connection->queue, &submission, &position);
-    if (status != LLM_OK) {
-        llm_slot_table_untake(&connection->slots, stream);
+    if (status != LLM_OK)
         return status == LLM_ERR_BUSY
                    ? llm_fail(error, status, "the submission queue of %u entries is full: wait",
                               connection->geometry.queue_entries)
                    : llm_fail(error, status,
                               "the daemon broke the protocol: it took in more than was submitted");
-    }
     /* Pairs with the acquire in drop_body_if_taken(). */
     atomic_store_explicit(&stream->position, position, memory_order_release);
     llm_engine_ring(connection->down, connection->to_engine_fd);
     return LLM_OK;
 }
 
-static enum llm_status submit(struct llm_connection *connection, const uint32_t *prompt,
-                              uint32_t prompt_tokens, const llm_sampling *sampling,
-                              llm_stream **out_stream, struct llm_error *error)
+enum llm_status llm_connection_submit(struct llm_connection *connection, struct llm_stream *stream,
+                                      enum llm_operation operation, uint64_t deadline_ns,
+                                      uint64_t argument, struct llm_error *error)
+{
+    enum llm_status status = push(connection, stream, operation, deadline_ns, argument, error);
+    if (status != LLM_OK)
+        llm_slot_table_untake(&connection->slots, stream);
+    return status;
+}
+
+/* ---- A request: prepared, then sent ---------------------------------------------------------------- */
+
+/* For who reads the answer as text, when `asking` may be gone. */
+static void remember(struct llm_stream *stream, const struct llm_asking *asking,
+                     const struct llm_request_body *body, const struct stop_strings *strings)
+{
+    struct llm_stream_asked *asked = &stream->asked;
+    memcpy(asked->model, asking->context_model ? asking->context_model : body->model,
+           sizeof asked->model);
+    asked->stop_id_count = body->stop_id_count;
+    asked->stop_string_count = body->stop_string_count;
+    if (body->stop_id_count > 0)
+        memcpy(asked->stop_ids, asking->sampling->stop_ids,
+               body->stop_id_count * sizeof asked->stop_ids[0]);
+    memcpy(asked->stop_strings, strings->bytes, strings->used);
+    stream->branched = stream->branch_owned = (asking->flags & LLM_REQUEST_BRANCH) != 0;
+    stream->context_id = stream->branched ? 0 : asking->context_id;
+}
+
+enum llm_status llm_asking_prepare(struct llm_connection *connection,
+                                   const struct llm_asking *asking, struct llm_stream **out_stream,
+                                   struct llm_error *error)
 {
     struct stop_strings strings;
     struct llm_request_body body;
     struct llm_slot_needs needs;
     struct llm_stream *stream;
-    enum llm_status status = check_pointers(prompt, prompt_tokens, sampling, error);
+    enum llm_status status =
+        check_pointers(asking->tokens, asking->token_count, asking->sampling, error);
     if (status == LLM_OK)
-        status = encode_stop_strings(sampling, &strings, error);
+        status = encode_stop_strings(asking->sampling, &strings, error);
     if (status == LLM_OK)
-        status = fill_body(sampling, prompt_tokens, strings.used, &body, error);
+        status = fill_body(asking, strings.used, &body, error);
     if (status == LLM_OK)
         status = check_body(&body, &needs, error);
     if (status == LLM_OK)
         status = llm_slot_table_take(&connection->slots, &needs, &stream, error);
     if (status != LLM_OK)
         return status;
-    write_body(connection->arena + stream->body_offset, &body, prompt, sampling->stop_ids,
-               &strings);
+    remember(stream, asking, &body, &strings);
+    write_body(connection->arena + stream->body_offset, &body, asking->tokens,
+               asking->sampling->stop_ids, &strings);
     CRASH_POINT(submit_body);
+    *out_stream = stream;
+    return LLM_OK;
+}
+
+enum llm_status llm_asking_send(struct llm_connection *connection, const struct llm_asking *asking,
+                                struct llm_stream *stream, struct llm_error *error)
+{
     /* A deadline of 0 is none, and so is one beyond the end of time. */
-    uint64_t deadline_ns = sampling->timeout_ns ? llm_deadline_ns(sampling->timeout_ns) : 0;
+    uint64_t timeout_ns = asking->sampling->timeout_ns;
+    uint64_t deadline_ns = timeout_ns ? llm_deadline_ns(timeout_ns) : 0;
     if (deadline_ns == UINT64_MAX)
         deadline_ns = 0;
-    status = llm_connection_submit(connection, stream, LLM_OP_GENERATE, deadline_ns, 0, error);
+    return push(connection, stream, LLM_OP_GENERATE, deadline_ns, asking->context_id, error);
+}
+
+enum llm_status llm_asking_submit(struct llm_connection *connection,
+                                  const struct llm_asking *asking, llm_stream **out_stream,
+                                  struct llm_error *error)
+{
+    llm_stream *stream;
+    enum llm_status status = llm_connection_own(connection, error);
+    if (status == LLM_OK)
+        status = llm_connection_alive(connection, error);
+    if (status == LLM_OK)
+        status = llm_asking_prepare(connection, asking, &stream, error);
+    if (status != LLM_OK)
+        return status;
+    status = llm_asking_send(connection, asking, stream, error);
     if (status == LLM_OK)
         *out_stream = stream;
+    else
+        llm_slot_table_untake(&connection->slots, stream);
     return status;
 }
+
+const llm_sampling llm_sampling_default = {.max_tokens = DEFAULT_MAX_TOKENS};
 
 enum llm_status llm_submit(llm_connection *connection, const uint32_t *prompt,
                            uint32_t prompt_tokens, const llm_sampling *sampling,
                            llm_stream **out_stream, llm_error *error)
 {
-    static const llm_sampling defaults = {.max_tokens = DEFAULT_MAX_TOKENS};
-    enum llm_status status = llm_connection_own(connection, error);
-    if (status == LLM_OK)
-        status = llm_connection_alive(connection, error);
-    if (status != LLM_OK)
-        return status;
-    return submit(connection, prompt, prompt_tokens, sampling ? sampling : &defaults, out_stream,
-                  error);
+    const struct llm_asking asking = {.tokens = prompt,
+                                      .token_count = prompt_tokens,
+                                      .sampling = sampling ? sampling : &llm_sampling_default};
+    return llm_asking_submit(connection, &asking, out_stream, error);
 }

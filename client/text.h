@@ -216,35 +216,43 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_generate_text(llm_connection *connect
                                                          const llm_sampling *sampling,
                                                          llm_stream **out_stream, llm_error *error);
 
-/* Append text to a context (llm.h): special tokens in it are plain text; an empty context gets the model's usual ids around
- * it (LLM_ENCODE_AFFIXES). Empty text appends nothing. Returns what llm_connection_vocab(), llm_encode() and
- * llm_context_append() return. */
+/*
+ * Append text to a context (llm.h).
+ *
+ *   text             terminated; special tokens in it are plain text. An empty context gets the model's usual ids around
+ *                    it (LLM_ENCODE_AFFIXES). Empty text appends nothing
+ *   returns          what llm_connection_vocab(), llm_encode() and llm_context_append() return
+ */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_append_text(llm_context *context,
                                                                const char *text, llm_error *error);
-/* Append text and generate behind it, in one step; read with llm_stream_read_text(). `text` NULL or empty: only generate.
- * Streams of llm_generate() and of branches are read as text after llm_stream_as_text(). */
+
+/*
+ * Append text to a context and generate behind it, in one step; read the answer with llm_stream_read_text().
+ *
+ *   text             as above; NULL or empty: only generate
+ *   sampling         NULL: greedy, 256 tokens
+ *   returns          what llm_connection_vocab(), llm_encode() and llm_generate_after() return
+ */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_ask_text(llm_context *context, const char *text,
                                                             const llm_sampling *sampling,
                                                             llm_stream **out_stream,
                                                             llm_error *error);
-/* Before anything was read of it: read this stream as text (llm_stream_read_text()). `sampling`: the one it was submitted
- * with (its stop ids and strings are kept out of the text); NULL: none. */
-LLM_API LLM_MUST_CHECK enum llm_status
-llm_stream_as_text(llm_stream *stream, const llm_sampling *sampling, llm_error *error);
 
 /*
  * Copy out the text that has arrived, waiting for some if there is none: whole UTF-8 characters, without
  * end-of-text tokens and stop ids, and nothing of a stop string (an end that may become one is held back
- * until the next token decides).
+ * until the next token decides). Any stream can be read so, whoever submitted it: the text begins with the first
+ * token that was not read as an id.
  *
- *   stream           from llm_generate_text(); one thread at a time, either as text or as ids
+ *   stream           one thread at a time, either as text or as ids
  *   out_text         [capacity_bytes], at least LLM_DECODE_CAPACITY_MIN; not terminated
  *   timeout_ns       longest wait; 0 only looks; LLM_FOREVER
  *   out_bytes        bytes written; 0 with LLM_OK means the answer is complete
  *   returns          LLM_OK
  *                    LLM_ERR_TIMEOUT  nothing yet; the stream is still good
- *                    LLM_ERR_INVALID  a stream of llm_submit(): read ids and llm_decode() them
  *                    LLM_ERR_LIMIT    the buffer is smaller than LLM_DECODE_CAPACITY_MIN
+ *                    LLM_ERR_MEMORY   no memory for the text
+ *                    what llm_connection_vocab() returns, at the first call
  *                    any other        how the request failed, after the text it produced was read
  */
 LLM_API LLM_MUST_CHECK enum llm_status llm_stream_read_text(llm_stream *stream, char *out_text,

@@ -26,6 +26,7 @@
 #define CHANNEL_FDS_MAX     5
 #define CHANNEL_NAME_BYTES  128
 #define CHANNEL_PATH_BYTES  1024
+#define CHANNEL_GROUPS_MAX  32 /* supplementary groups of a client; the kernel may know more */
 #define CHANNEL_NAME_STATUS "status" /* the status file; CTL is the ctl page: both always kept */
 #define CHANNEL_NAME_CTL    "ctl"
 
@@ -64,8 +65,9 @@ struct channel_connection {
     uint32_t uid;
     uint32_t gid;
     uint32_t administrator; /* 1: the daemon's uid, root or the configured group */
-    uint32_t reserved;
+    uint32_t group_count;   /* 0..CHANNEL_GROUPS_MAX */
     struct llm_geometry geometry;
+    uint32_t groups[CHANNEL_GROUPS_MAX]; /* supplementary, as of connect() */
 };
 
 struct channel_message {

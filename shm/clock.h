@@ -1,8 +1,9 @@
 /*
- * clock.h - the two clocks, in nanoseconds.
+ * clock.h - the clocks, in nanoseconds.
  *
  * Idea     Everything that is compared (deadlines, time stamps in shared memory) is CLOCK_MONOTONIC, which
- *          all processes of one machine share. CLOCK_REALTIME is for people: logs and the status file.
+ *          all processes of one machine share. CLOCK_REALTIME is for people: logs and the status file. Leases run
+ *          on CLOCK_BOOTTIME, which a suspended machine does not stop.
  * See      shm/wait.h for deadlines.
  */
 #ifndef LLM_SHM_CLOCK_H
@@ -30,6 +31,11 @@ static inline uint64_t llm_now_ns(void)
 static inline uint64_t llm_wall_ns(void)
 {
     return llm_clock_read_ns(CLOCK_REALTIME);
+}
+
+static inline uint64_t llm_boot_ns(void)
+{
+    return llm_clock_read_ns(CLOCK_BOOTTIME);
 }
 
 /* The moment `timeout_ns` from now. UINT64_MAX, and whatever lies beyond it, is "never". */

@@ -74,10 +74,19 @@
     X(req_answered, ENGINE)    /* ANSWERED, the stream not done */                      \
     X(req_free, ENGINE)        /* the record is free */                                 \
     X(block_taken, ENGINE)     /* WRITING, no row written */                            \
-    X(block_ids, ENGINE)       /* a full block's ids, its header old */                 \
+    X(block_ids, ENGINE)       /* a block's ids, its header old */                      \
     X(block_header, ENGINE)    /* the header too, not yet SEALED */                     \
     X(block_sealed, ENGINE)    /* SEALED */                                             \
+    X(block_widened, ENGINE)   /* others find it too */                                 \
+    X(block_waits, ENGINE)     /* a dead engine's: QUARANTINED until all is quiet */    \
     X(block_freed, ENGINE)     /* FREE */                                               \
+    X(row_ids, ENGINE)         /* ids behind a row's end, which count for nothing */    \
+    X(row_end, ENGINE)         /* they count, or fewer do; no context says so yet */    \
+    X(row_fields, ENGINE)      /* a new row's ids and fields, not yet LIVE */           \
+    X(row_live, ENGINE)        /* LIVE, and no context has it */                        \
+    X(row_free, ENGINE)        /* FREE, its memory not given back */                    \
+    X(ctx_version, ENGINE)     /* a context's next version, which does not count yet */ \
+    X(ctx_word, ENGINE)        /* it counts, nobody is told */                          \
     X(ready_status, ENGINE)    /* the status file says ready, ctl does not */           \
     X(ready_ctl, ENGINE)       /* ctl says it, the keeper is not told */                \
     X(ready_told, ENGINE)      /* the keeper is told */                                 \

@@ -303,7 +303,7 @@ struct llm_context_record {
     uint64_t request_id; /* being generated on it, or the last one that was; 0: none */
     uint32_t slot;
     uint32_t length;        /* tokens, those published of a running answer included */
-    uint32_t shared_tokens; /* of those, the first so many are another context's too */
+    uint32_t shared_tokens; /* of those, at most the first so many are another context's too */
     uint32_t pinned_blocks;
     uint32_t uid;
     uint32_t gid;

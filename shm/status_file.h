@@ -16,10 +16,11 @@
 
 #include "shm/layout.h"
 
-#define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c02)
+#define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c03)
 #define LLM_STATUS_CONNECTIONS_MAX 4096u
 #define LLM_STATUS_REQUESTS_MAX    1024u
 #define LLM_STATUS_STEPS           1024u /* power of two */
+#define LLM_STATUS_EVENTS          4096u /* power of two */
 #define LLM_STATUS_ERRORS          64u
 #define LLM_STATUS_TEXT_BYTES      128u
 
@@ -140,6 +141,29 @@ struct llm_status_step {
     _Atomic uint32_t prefill_tokens;
     _Atomic uint32_t decode_tokens;
     _Atomic uint32_t sequences;
+    _Atomic uint32_t blocks_held; /* after it, like the next */
+    _Atomic uint32_t blocks_cached;
+    _Atomic uint32_t requests_queued;
+    _Atomic uint32_t engine_generation;
+};
+
+/* What happened to requests. */
+enum llm_status_event_kind {
+    LLM_EVENT_ADMITTED = 1, /* value: prompt tokens */
+    LLM_EVENT_STARTED = 2,  /* value: prompt tokens found in the cache; also after a preemption */
+    LLM_EVENT_FIRST_TOKEN = 3, /* value: 0 */
+    LLM_EVENT_PREEMPTED = 4,   /* value: tokens published so far */
+    LLM_EVENT_FINISHED = 5,    /* value: enum llm_finish */
+    LLM_EVENT_RECOVERED = 6    /* goes on after an engine's death; value: tokens published so far */
+};
+
+/* engine; event e is in entry e % LLM_STATUS_EVENTS */
+struct llm_status_event {
+    _Atomic uint64_t number; /* of the event, from 1; stored last; 0: being written */
+    _Atomic uint64_t at_ns;  /* CLOCK_MONOTONIC */
+    _Atomic uint64_t request_id;
+    _Atomic uint32_t kind; /* enum llm_status_event_kind */
+    _Atomic uint32_t value;
 };
 
 /* keeper and engine have a ring each: distinct sentences with how often, when first and when last */
@@ -159,6 +183,7 @@ struct llm_status_file {
     alignas(LLM_PAGE_BYTES) struct llm_status_step steps[LLM_STATUS_STEPS];
     alignas(LLM_PAGE_BYTES) struct llm_status_error keeper_errors[LLM_STATUS_ERRORS];
     alignas(LLM_PAGE_BYTES) struct llm_status_error engine_errors[LLM_STATUS_ERRORS];
+    alignas(LLM_PAGE_BYTES) struct llm_status_event events[LLM_STATUS_EVENTS];
 };
 
 /* Create it fully allocated, replacing a stale one of the same name; the caller fills it in and stores

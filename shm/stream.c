@@ -131,6 +131,12 @@ void llm_stream_writer_append(struct llm_stream_writer *writer, const uint32_t *
     llm_event_push(writer->events, writer->slot, writer->epoch);
 }
 
+void llm_stream_writer_put(struct llm_stream_writer *writer, const uint32_t *words, uint32_t count)
+{
+    CHECK(!writer->logprobs);
+    write_log(writer, words, NULL, count);
+}
+
 void llm_stream_writer_set_cached(struct llm_stream_writer *writer, uint32_t cached_tokens)
 {
     STORE(writer->record->cached_tokens, cached_tokens);

@@ -82,6 +82,10 @@ void llm_stream_writer_open(struct llm_stream_writer *writer, const struct llm_s
 void llm_stream_writer_append(struct llm_stream_writer *writer, const uint32_t *ids,
                               const float *logprobs, uint32_t count, uint64_t now_ns);
 
+/* Words of an answer that is given at once: they count from the finish on, all together, so that an engine that dies
+ * before it may answer anew with fewer. There must be room. For writers without log-probabilities. */
+void llm_stream_writer_put(struct llm_stream_writer *writer, const uint32_t *words, uint32_t count);
+
 /* Correct the number of reused prompt tokens; visible with the next append or finish. */
 void llm_stream_writer_set_cached(struct llm_stream_writer *writer, uint32_t cached_tokens);
 

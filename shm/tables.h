@@ -198,7 +198,8 @@ struct llm_ctxrow_record {
     uint32_t parent; /* the row that has the tokens before `start`; LLM_ROW_NONE with start 0 */
     uint32_t start;
     _Atomic uint32_t end; /* stored after the ids */
-    uint32_t reserved[11];
+    uint32_t uid;         /* whose quota its tokens are counted against */
+    uint32_t reserved[10];
 };
 static_assert(sizeof(struct llm_ctxrow_record) == 64, "table size");
 

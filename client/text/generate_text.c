@@ -1,51 +1,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/attachment.h"
+#include "client/text.h"
 #include "client/text/stream_text.h"
 
 /* A whole prompt as ids, in memory that the caller frees. Counted first: some normalisations make a text
  * longer, so its bytes bound nothing. */
-static enum llm_status encode_prompt(const llm_vocab *vocab, const char *prompt,
-                                     uint32_t **out_tokens, size_t *out_count, llm_error *error)
+static enum llm_status encode_prompt(const llm_vocab *vocab, const char *prompt, uint32_t flags,
+                                     uint32_t **out_tokens, uint32_t *out_count, llm_error *error)
 {
     size_t bytes = strlen(prompt), count = 0;
-    enum llm_status status =
-        llm_encode(vocab, prompt, bytes, LLM_ENCODE_AFFIXES, NULL, 0, &count, error);
+    enum llm_status status = llm_encode(vocab, prompt, bytes, flags, NULL, 0, &count, error);
     if (status != LLM_OK)
         return status;
+    if (count > UINT32_MAX)
+        return llm_fail(error, LLM_ERR_LIMIT, "a prompt of %zu tokens is too long", count);
     uint32_t *tokens = malloc((count + 1) * sizeof *tokens); /* + 1: an empty text is no NULL */
     if (!tokens)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for the prompt's %zu tokens", count);
-    status = llm_encode(vocab, prompt, bytes, LLM_ENCODE_AFFIXES, tokens, count, &count, error);
+    status = llm_encode(vocab, prompt, bytes, flags, tokens, count, &count, error);
     if (status == LLM_OK) {
         *out_tokens = tokens;
-        *out_count = count;
+        *out_count = (uint32_t)count;
     } else {
         free(tokens);
     }
     return status;
-}
-
-static enum llm_status submit_prompt(llm_connection *connection, const llm_vocab *vocab,
-                                     const char *prompt, const llm_sampling *sampling,
-                                     llm_stream **out_stream, llm_error *error)
-{
-    uint32_t *tokens = NULL;
-    size_t count = 0;
-    enum llm_status status = encode_prompt(vocab, prompt, &tokens, &count, error);
-    if (status != LLM_OK)
-        return status;
-    if (count > UINT32_MAX)
-        status = llm_fail(error, LLM_ERR_LIMIT, "a prompt of %zu tokens is too long", count);
-    else
-        status = llm_submit(connection, tokens, (uint32_t)count, sampling, out_stream, error);
-    free(tokens);
-    return status;
-}
-
-static void close_text(struct llm_attachment *attachment)
-{
-    free(attachment); /* it is the first member of the struct llm_stream_text that was allocated */
 }
 
 enum llm_status llm_generate_text(llm_connection *connection, const char *prompt,
@@ -53,25 +34,66 @@ enum llm_status llm_generate_text(llm_connection *connection, const char *prompt
                                   llm_error *error)
 {
     const llm_vocab *vocab;
+    uint32_t *tokens, count;
     enum llm_status status =
         llm_connection_vocab(connection, sampling ? sampling->model : NULL, &vocab, error);
+    if (status == LLM_OK)
+        status = encode_prompt(vocab, prompt, LLM_ENCODE_AFFIXES, &tokens, &count, error);
     if (status != LLM_OK)
         return status;
-    struct llm_stream_text *text = malloc(sizeof *text);
-    if (!text)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the answer's text");
-    llm_stream_text_init(text, vocab, sampling);
-    text->attachment.close = close_text;
-    llm_stream *stream;
-    status = submit_prompt(connection, vocab, prompt, sampling, &stream, error);
-    if (status != LLM_OK) {
-        free(text);
-        return status;
-    }
-    llm_stream_attach(stream, &text->attachment);
-    *out_stream = stream;
-    return LLM_OK;
+    status = llm_submit(connection, tokens, count, sampling, out_stream, error);
+    free(tokens);
+    return status;
 }
+
+/* ---- On a context ---------------------------------------------------------------------------------- */
+
+/* The ids that `text` adds to `context`, in memory that the caller frees. */
+static enum llm_status encode_addition(llm_context *context, const char *text,
+                                       uint32_t **out_tokens, uint32_t *out_count, llm_error *error)
+{
+    const llm_vocab *vocab;
+    llm_context_info info;
+    enum llm_status status = llm_connection_vocab(llm_context_connection(context),
+                                                  llm_context_model(context), &vocab, error);
+    if (status == LLM_OK)
+        status = llm_context_describe(context, &info, error);
+    if (status == LLM_OK)
+        status = encode_prompt(vocab, text, info.length == 0 ? LLM_ENCODE_AFFIXES : 0, out_tokens,
+                               out_count, error);
+    return status;
+}
+
+enum llm_status llm_context_append_text(llm_context *context, const char *text, llm_error *error)
+{
+    uint32_t *tokens, count;
+    if (!*text)
+        return LLM_OK;
+    enum llm_status status = encode_addition(context, text, &tokens, &count, error);
+    if (status != LLM_OK)
+        return status;
+    if (count > 0)
+        status = llm_context_append(context, tokens, count, error);
+    free(tokens);
+    return status;
+}
+
+enum llm_status llm_context_ask_text(llm_context *context, const char *text,
+                                     const llm_sampling *sampling, llm_stream **out_stream,
+                                     llm_error *error)
+{
+    uint32_t *tokens, count;
+    if (!text || !*text)
+        return llm_generate(context, sampling, out_stream, error);
+    enum llm_status status = encode_addition(context, text, &tokens, &count, error);
+    if (status != LLM_OK)
+        return status;
+    status = llm_generate_after(context, tokens, count, sampling, out_stream, error);
+    free(tokens);
+    return status;
+}
+
+/* ---- In one call ----------------------------------------------------------------------------------- */
 
 /* Append the next piece to out_text; `*used` moves. */
 static enum llm_status read_piece(llm_stream *stream, char *out_text, size_t capacity_bytes,

@@ -1,20 +1,51 @@
 #include "client/text/stream_text.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "shm/clock.h"
 
-void llm_stream_text_init(struct llm_stream_text *text, const llm_vocab *vocab,
-                          const llm_sampling *sampling)
+/* ---- Beginning ------------------------------------------------------------------------------------- */
+
+static void close_text(struct llm_attachment *attachment)
 {
-    static const llm_sampling greedy;
-    if (!sampling)
-        sampling = &greedy;
-    memset(text, 0, sizeof *text);
+    free(attachment); /* it is the first member of the struct llm_stream_text that was allocated */
+}
+
+/* From a length byte and bytes to terminated strings. */
+static void init_stop(struct llm_stop_text *stop, const struct llm_stream_asked *asked)
+{
+    char copies[LLM_STOP_STRINGS_MAX][LLM_STOP_STRING_BYTES_MAX + 1] = {{0}};
+    const char *strings[LLM_STOP_STRINGS_MAX];
+    const uint8_t *from = asked->stop_strings;
+    for (uint32_t i = 0; i < asked->stop_string_count; i++) {
+        memcpy(copies[i], from + 1, from[0]);
+        strings[i] = copies[i];
+        from += 1 + from[0];
+    }
+    llm_stop_text_init(stop, strings, asked->stop_string_count);
+}
+
+static enum llm_status begin(llm_stream *stream, struct llm_stream_text **out_text,
+                             llm_error *error)
+{
+    const struct llm_stream_asked *asked = llm_stream_asked(stream);
+    const llm_vocab *vocab;
+    enum llm_status status =
+        llm_connection_vocab(llm_stream_connection(stream), asked->model, &vocab, error);
+    if (status != LLM_OK)
+        return status;
+    struct llm_stream_text *text = calloc(1, sizeof *text);
+    if (!text)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the answer's text");
+    text->attachment.close = close_text;
     llm_decoder_init(&text->decoder, vocab, LLM_DECODE_CONTINUE); /* it continues the prompt */
-    llm_stop_text_init(&text->stop, sampling->stop_strings, sampling->stop_string_count);
-    for (uint32_t i = 0; i < sampling->stop_id_count && i < LLM_STOP_IDS_MAX; i++)
-        text->hidden_ids[text->hidden_count++] = sampling->stop_ids[i];
+    init_stop(&text->stop, asked);
+    text->hidden_count = asked->stop_id_count;
+    memcpy(text->hidden_ids, asked->stop_ids, sizeof text->hidden_ids);
+    llm_stream_attach(stream, &text->attachment);
+    *out_text = text;
+    return LLM_OK;
 }
 
 static bool is_hidden(const struct llm_stream_text *text, uint32_t token)
@@ -113,15 +144,14 @@ enum llm_status llm_stream_read_text(llm_stream *stream, char *out_text, size_t 
                                      uint64_t timeout_ns, size_t *out_bytes, llm_error *error)
 {
     struct llm_stream_text *text = (struct llm_stream_text *)llm_stream_attachment(stream);
-    if (!text)
-        return llm_fail(error, LLM_ERR_INVALID,
-                        "llm_stream_read_text: this stream was not begun by llm_generate_text()");
+    enum llm_status status = LLM_OK;
     if (capacity_bytes < LLM_DECODE_CAPACITY_MIN)
         return llm_fail(error, LLM_ERR_LIMIT,
                         "llm_stream_read_text: a buffer of %zu bytes may not hold one character",
                         capacity_bytes);
     uint64_t deadline_ns = llm_deadline_ns(timeout_ns);
-    enum llm_status status = LLM_OK;
+    if (!text)
+        status = begin(stream, &text, error);
     while (status == LLM_OK) {
         size_t given = give(stream, text, out_text, capacity_bytes);
         if (given > 0 || (text->complete && text->end.status == LLM_OK)) {

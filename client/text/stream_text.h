@@ -6,8 +6,8 @@
  *
  *            llm_stream_read -> tokens[] -> llm_decode -> text[] -> llm_stop_text_shown -> the caller
  *
- * Owner    Made by llm_generate_text() and hung on the stream (client/attachment.h), which frees it. Borrows
- *          the connection's vocabulary.
+ * Owner    Made by the first llm_stream_read_text() and hung on the stream (client/attachment.h), which frees it.
+ *          Borrows the connection's vocabulary.
  * Threads  As the stream: one thread at a time.
  * See      client/text.h ("Answers as text"), tests/e2e/test_generate_text.c.
  */
@@ -39,9 +39,5 @@ struct llm_stream_text {
     bool complete; /* the last token was read; `end` is how it ended */
     llm_error end;
 };
-
-/* Begin the text of an answer to `sampling` (NULL: as llm_submit() takes it). */
-void llm_stream_text_init(struct llm_stream_text *text, const llm_vocab *vocab,
-                          const llm_sampling *sampling);
 
 #endif

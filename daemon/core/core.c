@@ -3,9 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "daemon/core/kv_cache.h"
-#include "daemon/core/request.h"
-#include "daemon/core/scheduler.h"
+#include "daemon/core/core_state.h"
 #include "shm/check.h"
 
 #define CORE_BLOCKS_MAX      (UINT32_C(1) << 28)
@@ -13,25 +11,6 @@
 #define CORE_STEP_TOKENS_MAX (UINT32_C(1) << 20)
 
 static_assert(CORE_WEIGHT_MAX == TURN_WEIGHT_MAX, "one range of weights");
-
-struct core {
-    struct arena arena; /* frozen after open */
-    struct kv_cache cache;
-    struct scheduler scheduler;
-    struct effect_list effects;
-    struct core_model models[CORE_MODELS_MAX];
-    struct request *requests;        /* [request_slots] */
-    struct core_sequence *sequences; /* the plan that is out: [running_max] */
-    uint32_t *plan_ids;              /* [step_tokens] */
-    uint32_t *plan_positions;        /* [step_tokens] */
-    uint32_t request_slots;
-    uint32_t model_count;
-    bool plan_out;
-    bool effects_taken; /* the list of the last call was looked at */
-    uint64_t steps;     /* planned so far */
-    uint64_t steps_completed;
-    uint64_t tokens_computed;
-};
 
 /* ---- Open: validate, measure, carve ------------------------------------------------------------------ */
 
@@ -89,17 +68,20 @@ static enum llm_status check_config(const struct core_config *config, struct llm
         {"user_running_max", config->user_running_max, 1, config->running_max},
         {"queued_max", config->queued_max, 1, config->request_slots},
         {"user_queued_max", config->user_queued_max, 1, config->queued_max},
+        {"hold_slots", config->hold_slots, 0, CORE_SLOTS_MAX},
     };
     return check_ranges(ranges, sizeof ranges / sizeof ranges[0], error);
 }
 
-/* The most effects of one call. core_plan: every block taken gets at least one planned row, of which there are
- * at most step_tokens plus one for each request that was granted its single token and then preempted; every
- * block may be freed, those just taken once more. core_complete: at most a block a row is sealed. */
+/* The most effects of one call. core_plan: every block taken gets at least one planned row, of which there are at most
+ * step_tokens, or is one of the copy and the single token that each request may get and lose again when it is preempted;
+ * it may be copied into, and freed once more. Every block may be freed, and every sealed one widened, from private to
+ * group to public. A request that is preempted seals its tail. core_complete: at most a block a row is sealed, or
+ * widened in its stead, and a tail for each request. */
 static uint32_t effects_max(const struct core_config *config, uint32_t block_count)
 {
-    uint32_t taken = config->step_tokens + config->running_max;
-    return block_count + 2 * taken + 4 * config->running_max + 4;
+    uint32_t taken = config->step_tokens + 2 * config->running_max;
+    return 3 * block_count + 3 * taken + 8 * config->running_max + 4;
 }
 
 static void carve_requests(struct core *core, struct arena *arena, const struct core_config *config)
@@ -132,6 +114,7 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     }
     core->model_count = config->model_count;
     core->request_slots = config->request_slots;
+    core->hold_slots = config->hold_slots;
     kv_pool_init(&core->cache.pool, arena, &core->effects, config->slab_count, slab_blocks,
                  config->model_count);
     uint32_t block_count = kv_pool_blocks(&core->cache.pool);
@@ -141,14 +124,18 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     carve_requests(core, arena, config);
     scheduler_init(&core->scheduler, arena, core->requests, config->request_slots, &core->cache,
                    &core->effects,
-                   &(struct scheduler_limits){.running_max = config->running_max,
-                                              .user_running_max = config->user_running_max,
-                                              .step_tokens = config->step_tokens,
-                                              .queued_max = config->queued_max,
-                                              .user_queued_max = config->user_queued_max,
-                                              .overdue_steps = config->overdue_steps > 0
-                                                                   ? config->overdue_steps
-                                                                   : CORE_OVERDUE_STEPS});
+                   &(struct scheduler_limits){
+                       .running_max = config->running_max,
+                       .user_running_max = config->user_running_max,
+                       .step_tokens = config->step_tokens,
+                       .queued_max = config->queued_max,
+                       .user_queued_max = config->user_queued_max,
+                       .score_rows = config->score_rows > 0 ? config->score_rows : 1,
+                       .overdue_steps =
+                           config->overdue_steps > 0 ? config->overdue_steps : CORE_OVERDUE_STEPS});
+    core->holds = arena_take(arena, config->hold_slots, sizeof *core->holds);
+    for (uint32_t hold = 0; arena->base && hold < config->hold_slots; hold++)
+        core->holds[hold].last = BLOCK_NONE;
     core->sequences = arena_take(arena, config->running_max, sizeof *core->sequences);
     core->plan_ids = arena_take(arena, config->step_tokens, sizeof *core->plan_ids);
     core->plan_positions = arena_take(arena, config->step_tokens, sizeof *core->plan_positions);
@@ -198,11 +185,12 @@ uint32_t core_blocks(const struct core *core)
 static void effects_begin(struct core *core)
 {
     CHECK(core->effects_taken); /* the caller mirrors the effects of each call before the next */
-    core->effects.count = 0;
+    effect_list_begin(&core->effects);
 }
 
 static void effects_end(struct core *core)
 {
+    effect_list_close(&core->effects);
     core->effects_taken = core->effects.count == 0;
     CHECK_SLOW(core_sane(core, NULL) == LLM_OK);
 }
@@ -216,16 +204,36 @@ const struct core_effect *core_effects(struct core *core, uint32_t *out_count)
 
 /* ---- Requests --------------------------------------------------------------------------------------- */
 
-static struct prefix_root root_for(const struct core *core, uint32_t model, uint64_t domain)
+struct prefix_root core_root(const struct core *core, uint32_t model, const uint64_t *domains,
+                             uint32_t domain_count)
 {
     return prefix_root(&core->cache.index, model, core->models[model].identity, CORE_IDENTITY_WORDS,
-                       domain);
+                       domains, domain_count);
 }
 
 static struct request *request_at(const struct core *core, uint32_t slot)
 {
     CHECK(slot < core->request_slots);
     return &core->requests[slot];
+}
+
+/* SCORE and COMPUTE: the prompt may be as long as the context. */
+static enum llm_status check_chooses_none(const struct core_request *request,
+                                          uint32_t context_tokens, struct llm_error *error)
+{
+    if (request->prompt_tokens > context_tokens)
+        return llm_fail(error, LLM_ERR_LIMIT,
+                        "the prompt has %u tokens; the model's context has room for %u",
+                        request->prompt_tokens, context_tokens);
+    if (request->max_tokens != 0 || request->generated_tokens != 0)
+        return llm_fail(error, LLM_ERR_INVALID, "only generation has tokens to generate");
+    if (request->kind == CORE_SCORE &&
+        (request->score_from == 0 || request->score_from >= request->prompt_tokens))
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "scoring begins at position %u; the prompt's ids that follow others "
+                        "stand at 1..%u",
+                        request->score_from, request->prompt_tokens - 1);
+    return LLM_OK;
 }
 
 static enum llm_status check_request(const struct core *core, const struct core_request *request,
@@ -240,11 +248,14 @@ static enum llm_status check_request(const struct core *core, const struct core_
     if (request->weight > CORE_WEIGHT_MAX)
         return llm_fail(error, LLM_ERR_INVALID, "weight %u is more than %u", request->weight,
                         CORE_WEIGHT_MAX);
+    if (request->domain_count == 0 || request->domain_count > CORE_DOMAINS_MAX)
+        return llm_fail(error, LLM_ERR_INVALID, "the request names %u domains; it must be 1..%u",
+                        request->domain_count, CORE_DOMAINS_MAX);
+    uint32_t context_tokens = core->models[request->model].context_tokens_max;
     if (request->kind != CORE_GENERATE)
-        return llm_fail(error, LLM_ERR_UNSUPPORTED, "only generation is supported yet");
+        return check_chooses_none(request, context_tokens, error);
     if (request->max_tokens == 0)
         return llm_fail(error, LLM_ERR_INVALID, "max_tokens is 0; it must be at least 1");
-    uint32_t context_tokens = core->models[request->model].context_tokens_max;
     if (request->prompt_tokens >= context_tokens)
         return llm_fail(
             error, LLM_ERR_LIMIT,
@@ -258,24 +269,44 @@ static enum llm_status check_request(const struct core *core, const struct core_
     return LLM_OK;
 }
 
-/* The answer ends at max_tokens or where the context does, whichever comes first. */
+/* The answer ends at max_tokens or where the context does, whichever comes first. What chooses no tokens ends with its
+ * prompt; nothing is to be scored behind the last id. */
 static void request_fill(struct request *r, const struct core_request *request,
                          const struct core_model *model, struct prefix_root root)
 {
     uint32_t room_tokens = model->context_tokens_max - request->prompt_tokens;
     bool all = request->max_tokens <= room_tokens;
+    bool score = request->kind == CORE_SCORE;
     *r = (struct request){
         .request_id = request->request_id,
         .ids = r->ids,
         .blocks = r->blocks,
         .root = root,
+        .kind = request->kind,
         .end = all ? CORE_FINISH_LENGTH : CORE_FINISH_CONTEXT,
         .uid = request->uid,
         .block_tokens = model->block_tokens,
         .prompt_tokens = request->prompt_tokens,
-        .tokens = request->prompt_tokens + request->generated_tokens,
-        .tokens_end = request->prompt_tokens + (all ? request->max_tokens : room_tokens),
+        .tokens = request->prompt_tokens + request->generated_tokens - score,
+        .tokens_end = request->prompt_tokens + (all ? request->max_tokens : room_tokens) - score,
+        .scored = request->score_from,
     };
+}
+
+/* A COMPUTE request whose rows are all cached, for everybody in its domain, has nothing to do. */
+static bool all_is_computed(struct core *core, const struct request *r)
+{
+    block_id last;
+    uint32_t found = kv_cache_longest(&core->cache, &r->root, r->ids, r->tokens, r->block_tokens,
+                                      PREFIX_AS_IS, &last);
+    if (found < r->tokens)
+        return false;
+    last =
+        BLOCK_NONE; /* once more, as one who uses the blocks: they are widened, and young again */
+    for (uint32_t from = 0; from + r->block_tokens <= r->tokens; from += r->block_tokens)
+        last = kv_cache_match(&core->cache, &r->root, last, r->ids + from, r->block_tokens);
+    kv_pool_drop(&core->cache.pool, last);
+    return true;
 }
 
 /* The classes in the order of enum llm_priority, which begins with the usual one. */
@@ -294,9 +325,8 @@ static enum llm_status admit(struct core *core, const struct core_request *reque
 {
     struct request *r = request_at(core, slot);
     request_fill(r, request, &core->models[request->model],
-                 root_for(core, request->model, request->domains[0]));
-    /* The last token is never fed back: it needs no row. */
-    uint32_t blocks = request_blocks_for(r, r->tokens_end - 1);
+                 core_root(core, request->model, request->domains, request->domain_count));
+    uint32_t blocks = request_blocks_for(r, request_rows_end(r));
     uint32_t capacity = kv_pool_capacity(&core->cache.pool, request->model);
     if (blocks > capacity)
         return llm_fail(
@@ -304,7 +334,14 @@ static enum llm_status admit(struct core *core, const struct core_request *reque
             "prompt and answer of up to %u tokens need %u KV blocks of %u tokens; the pool "
             "has %u: lower max_tokens or enlarge the pool",
             r->tokens_end, blocks, r->block_tokens, capacity);
-    if (r->tokens == r->tokens_end) {
+    if (!core_fits_beside_pins(core, r))
+        return llm_fail(error, LLM_ERR_LIMIT,
+                        "prompt and answer of up to %u tokens need %u KV blocks; contexts that are "
+                        "pinned leave %u: lower max_tokens or unpin some",
+                        r->tokens_end, blocks, kv_pool_unpinned(&core->cache.pool, request->model));
+    if (request->kind == CORE_GENERATE
+            ? r->tokens == r->tokens_end
+            : request->kind == CORE_COMPUTE && all_is_computed(core, r)) {
         effect_request(&core->effects, CORE_REQUEST_FINISHED, slot, r->end);
         return LLM_OK;
     }
@@ -358,7 +395,8 @@ static void plan_sequence(struct core *core, struct core_plan *plan, uint32_t sl
         .first_position = r->computed,
         .block_count = r->block_count,
         .blocks = r->blocks,
-        .wants_token = r->computed + r->planned_tokens == r->tokens,
+        .wants_token = r->kind == CORE_GENERATE && r->computed + r->planned_tokens == r->tokens,
+        .scored_rows = request_scored_rows(r, r->planned_tokens),
     };
     for (uint32_t position = r->computed; position < r->computed + r->planned_tokens; position++) {
         core->plan_ids[plan->token_count] = r->ids[position];
@@ -369,6 +407,15 @@ static void plan_sequence(struct core *core, struct core_plan *plan, uint32_t sl
 static bool nobody_waits(const struct scheduler *s)
 {
     return s->running.count == 0 && scheduler_waiting(s) == 0;
+}
+
+/* Pins were admitted beside what runs, but a chain may be found in other blocks than the pinned ones meanwhile. */
+static bool is_pinned(const struct core *core)
+{
+    uint32_t pinned = 0;
+    for (uint32_t m = 0; m < core->model_count; m++)
+        pinned += core->cache.pool.models[m].pinned_blocks;
+    return pinned > 0;
 }
 
 /* Write down what the scheduler decided, eldest first. */
@@ -395,7 +442,8 @@ bool core_plan(struct core *core, struct core_plan *out_plan)
         *out_plan = plan_write(core);
         CHECK(out_plan->token_count == planned_tokens);
     } else {
-        CHECK(nobody_waits(&core->scheduler)); /* the eldest always moves; an idle core can start */
+        /* Somebody always moves, and an idle core can start somebody (README rules 8 and 16). */
+        CHECK(nobody_waits(&core->scheduler) || is_pinned(core));
     }
     effects_end(core);
     return planned_tokens > 0;
@@ -409,6 +457,17 @@ static enum core_finish take_token(struct core *core, uint32_t slot,
     return result->finish != CORE_FINISH_NONE ? result->finish : end;
 }
 
+/* SCORE and COMPUTE: what the rows just written were for. */
+static enum core_finish take_rows(struct core *core, const struct core_sequence *sequence)
+{
+    struct request *r = &core->requests[sequence->slot];
+    if (sequence->scored_rows > 0) {
+        r->scored = r->computed + 1;
+        effect_request(&core->effects, CORE_REQUEST_SCORED, sequence->slot, r->scored);
+    }
+    return r->computed == r->tokens ? CORE_FINISH_LENGTH : CORE_FINISH_NONE;
+}
+
 static void complete_sequence(struct core *core, const struct core_sequence *sequence,
                               const struct core_result *result)
 {
@@ -420,6 +479,10 @@ static void complete_sequence(struct core *core, const struct core_sequence *seq
         request_advance(r, &core->cache);
         if (r->cancelled == CORE_FINISH_NONE && sequence->wants_token)
             end = take_token(core, sequence->slot, result);
+        else if (r->cancelled == CORE_FINISH_NONE && r->kind != CORE_GENERATE)
+            end = take_rows(core, sequence);
+    } else {
+        r->spoiled = true;
     }
     if (end != CORE_FINISH_NONE)
         finish(core, sequence->slot, end);
@@ -441,6 +504,11 @@ void core_complete(struct core *core, const struct core_plan *plan,
 }
 
 /* ---- After an engine's death ------------------------------------------------------------------------ */
+
+uint32_t core_block_model(const struct core *core, block_id block)
+{
+    return kv_pool_model_of(&core->cache.pool, block);
+}
 
 struct core_block_info core_block_info(const struct core *core, block_id block)
 {
@@ -467,7 +535,8 @@ static enum llm_status find_parent(const struct core *core, const struct prefix_
     block_id parent = BLOCK_NONE;
     bool found = info->depth == 0 && same_chain(&info->parent, &root->chain);
     if (info->depth > 0) {
-        parent = prefix_index_find_chain(&core->cache.index, root, info->depth - 1, &info->parent);
+        parent = prefix_index_find_chain(&core->cache.index, root, info->depth - 1,
+                                         core->models[info->model].block_tokens, &info->parent);
         found = parent != BLOCK_NONE;
     }
     if (!found)
@@ -482,11 +551,11 @@ static enum llm_status adopt(struct core *core, block_id block, const struct cor
 {
     if (info->model >= core->model_count)
         return llm_fail(error, LLM_ERR_INVALID, "there is no model %u", info->model);
-    if (info->tokens != core->models[info->model].block_tokens)
+    if (info->tokens == 0 || info->tokens > core->models[info->model].block_tokens)
         return llm_fail(error, LLM_ERR_INVALID,
-                        "block %u has %u tokens; the model's blocks have %u", block, info->tokens,
-                        core->models[info->model].block_tokens);
-    struct prefix_root root = root_for(core, info->model, info->domain);
+                        "block %u has %u tokens; the model's blocks have 1..%u", block,
+                        info->tokens, core->models[info->model].block_tokens);
+    struct prefix_root root = core_root(core, info->model, &info->domain, 1);
     block_id parent = BLOCK_NONE;
     enum llm_status status = find_parent(core, &root, info, &parent, error);
     if (status != LLM_OK)
@@ -511,123 +580,5 @@ enum llm_status core_adopt_block(struct core *core, block_id block,
     effects_begin(core);
     enum llm_status status = adopt(core, block, info, error);
     effects_end(core);
-    return status;
-}
-
-/* ---- Holding ---------------------------------------------------------------------------------------- */
-
-uint32_t core_hold(struct core *core, uint32_t hold, uint32_t model, const uint64_t *domains,
-                   uint32_t domain_count, const uint32_t *ids, uint32_t tokens)
-{
-    (void)core, (void)hold, (void)model, (void)domains, (void)domain_count, (void)ids, (void)tokens;
-    return 0;
-}
-
-void core_unhold(struct core *core, uint32_t hold)
-{
-    (void)core, (void)hold;
-}
-
-uint32_t core_held_blocks(const struct core *core, uint32_t hold)
-{
-    (void)core, (void)hold;
-    return 0;
-}
-
-uint32_t core_probe(const struct core *core, uint32_t model, const uint64_t *domains,
-                    uint32_t domain_count, bool foreign, const uint32_t *ids, uint32_t tokens,
-                    struct core_probe_span *out_spans, uint32_t capacity)
-{
-    (void)core, (void)model, (void)domains, (void)domain_count, (void)foreign, (void)ids;
-    if (capacity == 0 || tokens == 0)
-        return 0;
-    out_spans[0] = (struct core_probe_span){CORE_PROBE_MISS, 0, tokens, UINT32_MAX, 0};
-    return 1;
-}
-
-/* ---- Looking ---------------------------------------------------------------------------------------- */
-
-static enum core_phase phase_of(const struct request *r)
-{
-    if (r->state == REQUEST_FREE)
-        return CORE_PHASE_FREE;
-    if (r->state != REQUEST_RUNNING)
-        return CORE_PHASE_QUEUED;
-    return r->tokens > r->prompt_tokens && request_wants(r) == 1 ? CORE_PHASE_DECODE
-                                                                 : CORE_PHASE_PREFILL;
-}
-
-struct core_request_info core_request_info(const struct core *core, uint32_t slot)
-{
-    const struct request *r = request_at(core, slot);
-    return (struct core_request_info){.phase = phase_of(r),
-                                      .request_id = r->request_id,
-                                      .uid = r->uid,
-                                      .prompt_tokens = r->prompt_tokens,
-                                      .generated_tokens = r->tokens - r->prompt_tokens,
-                                      .computed_tokens = r->computed,
-                                      .cached_tokens = r->cached_tokens,
-                                      .blocks = r->block_count};
-}
-
-struct core_counts core_counts(const struct core *core)
-{
-    const struct scheduler *s = &core->scheduler;
-    struct core_counts counts = {.running = s->running.count,
-                                 .queued = scheduler_waiting(s),
-                                 .queued_tokens = s->queued_tokens,
-                                 .kv = kv_pool_counts(&core->cache.pool, 0),
-                                 .steps = core->steps_completed,
-                                 .tokens_computed = core->tokens_computed,
-                                 .tokens_cached = s->tokens_cached,
-                                 .preemptions = s->preemptions,
-                                 .evictions = core->cache.pool.evictions};
-    for (uint32_t m = 1; m < core->model_count; m++) {
-        const struct kv_model *model = &core->cache.pool.models[m];
-        counts.kv.free += model->free_blocks;
-        counts.kv.held += model->held_blocks;
-        counts.kv.cached += model->cached_blocks;
-        counts.kv.total += model->free_blocks + model->held_blocks + model->cached_blocks;
-    }
-    return counts;
-}
-
-/* "Every reference to a block has a holder: a held child, or a request whose last block it is." */
-static enum llm_status sane_references(const struct core *core, struct llm_error *error)
-{
-    const struct kv_pool *pool = &core->cache.pool;
-    uint32_t *holders = pool->marks;
-    memset(holders, 0, kv_pool_blocks(pool) * sizeof *holders);
-    for (block_id block = 0; block < kv_pool_blocks(pool); block++)
-        if (pool->blocks[block].state == KV_HELD && pool->blocks[block].parent != BLOCK_NONE)
-            holders[pool->blocks[block].parent]++;
-    for (uint32_t slot = 0; slot < core->request_slots; slot++) {
-        const struct request *r = &core->requests[slot];
-        if (r->state == REQUEST_RUNNING && r->block_count > 0)
-            holders[r->blocks[r->block_count - 1]]++;
-    }
-    for (block_id block = 0; block < kv_pool_blocks(pool); block++)
-        if (pool->blocks[block].references != holders[block])
-            return llm_fail(error, LLM_ERR_CORRUPT,
-                            "core: block %u has %u references and %u holders", block,
-                            pool->blocks[block].references, holders[block]);
-    return LLM_OK;
-}
-
-enum llm_status core_sane(const struct core *core, struct llm_error *error)
-{
-    enum llm_status status = kv_cache_sane(&core->cache, error);
-    if (status == LLM_OK)
-        status = scheduler_sane(&core->scheduler, error);
-    for (uint32_t slot = 0; slot < core->request_slots && status == LLM_OK; slot++) {
-        const struct request *r = &core->requests[slot];
-        if (r->state != REQUEST_FREE)
-            status = request_sane(r, &core->cache, error);
-        if (status == LLM_OK && r->planned_tokens > 0 && !core->plan_out)
-            status = llm_fail(error, LLM_ERR_CORRUPT,
-                              "core: request slot %u is planned, but no plan is out", slot);
-    }
-    if (status == LLM_OK)
-        status = sane_references(core, error);
     return status;
 }

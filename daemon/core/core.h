@@ -39,7 +39,7 @@
 
 #define CORE_MODELS_MAX       KV_MODELS_MAX
 #define CORE_IDENTITY_WORDS   8u
-#define CORE_BLOCK_TOKENS_MAX 256u
+#define CORE_BLOCK_TOKENS_MAX 512u
 #define CORE_WEIGHT_MAX       1000u
 #define CORE_OVERDUE_STEPS    8192u
 
@@ -198,6 +198,8 @@ struct core_block_info {
     uint32_t model;
 };
 
+/* The model in whose slab a block lies: whose geometry it has; KV_MODEL_NONE: nobody's. */
+uint32_t core_block_model(const struct core *core, block_id block);
 /* The facts of a sealed block (held or cached). */
 struct core_block_info core_block_info(const struct core *core, block_id block);
 

@@ -14,9 +14,56 @@ static void effect_append(struct effect_list *list, struct core_effect effect)
     list->items[list->count++] = effect;
 }
 
-void effect_block(struct effect_list *list, enum core_effect_kind kind, block_id block)
+void effect_block(struct effect_list *list, enum core_effect_kind kind, block_id block,
+                  uint32_t value)
 {
-    effect_append(list, (struct core_effect){.kind = kind, .slot = REQUEST_NONE, .block = block});
+    effect_append(list, (struct core_effect){
+                            .kind = kind, .slot = REQUEST_NONE, .block = block, .value = value});
+}
+
+void effect_domain(struct effect_list *list, enum core_effect_kind kind, block_id block,
+                   uint64_t domain)
+{
+    effect_append(list, (struct core_effect){
+                            .kind = kind, .slot = REQUEST_NONE, .block = block, .domain = domain});
+    list->changes++;
+}
+
+#define EFFECT_VOID ((enum core_effect_kind)0)
+
+bool effect_freed(struct effect_list *list, block_id block)
+{
+    uint32_t voided = list->voided;
+    for (uint32_t i = list->count; list->changes > list->voided && i-- > 0;) {
+        struct core_effect *effect = &list->items[i];
+        if (effect->block != block)
+            continue;
+        if (effect->kind == CORE_BLOCK_TAKEN || effect->kind == CORE_BLOCK_FREED)
+            break;
+        if (effect->kind == CORE_BLOCK_SEALED || effect->kind == CORE_BLOCK_WIDENED) {
+            effect->kind = EFFECT_VOID;
+            list->voided++;
+        }
+    }
+    effect_block(list, CORE_BLOCK_FREED, block, 0);
+    return list->voided > voided;
+}
+
+void effect_list_begin(struct effect_list *list)
+{
+    list->count = 0;
+    list->changes = 0;
+    list->voided = 0;
+}
+
+void effect_list_close(struct effect_list *list)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; list->voided > 0 && i < list->count; i++)
+        if (list->items[i].kind != EFFECT_VOID)
+            list->items[kept++] = list->items[i];
+    if (list->voided > 0)
+        list->count = kept;
 }
 
 void effect_request(struct effect_list *list, enum core_effect_kind kind, uint32_t slot,

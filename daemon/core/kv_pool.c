@@ -13,10 +13,9 @@ void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list 
                              .slab_count = slab_count,
                              .slab_blocks_max = slab_blocks_max,
                              .model_count = model_count,
-                             .cached = {BLOCK_NONE, BLOCK_NONE}};
+                             .cached = KV_ORDER_EMPTY};
     for (uint32_t m = 0; m < model_count; m++)
-        pool->models[m] =
-            (struct kv_model){.slab_blocks = slab_blocks[m], .free = {BLOCK_NONE, BLOCK_NONE}};
+        pool->models[m] = (struct kv_model){.slab_blocks = slab_blocks[m], .free = KV_LIST_EMPTY};
     size_t block_count = (size_t)slab_count * slab_blocks_max;
     pool->blocks = arena_take(arena, block_count, sizeof *pool->blocks);
     pool->marks = arena_take(arena, block_count, sizeof *pool->marks);
@@ -24,8 +23,12 @@ void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list 
     pool->unowned = arena_take(arena, slab_count, sizeof *pool->unowned);
     if (!arena->base)
         return;
+    for (size_t block = 0; block < block_count; block++)
+        pool->blocks[block].domain =
+            KV_DOMAIN_UNKNOWN;                /* an earlier engine's rows, for all we know */
     for (uint32_t s = slab_count; s-- > 0;) { /* slab 0 is on top of the stack */
         pool->slabs[s].model = KV_MODEL_NONE;
+        pool->slabs[s].last_model = KV_MODEL_NONE;
         pool->unowned[pool->unowned_count++] = s;
     }
 }
@@ -45,34 +48,6 @@ uint32_t kv_pool_model_of(const struct kv_pool *pool, block_id block)
     return slab_of(pool, block)->model;
 }
 
-/* ---- Lists: a block is in at most one, and its prev and next are that one's ------------------------- */
-
-static void list_link(struct kv_pool *pool, struct kv_list *list, block_id prev, block_id block,
-                      block_id next)
-{
-    pool->blocks[block].prev = prev;
-    pool->blocks[block].next = next;
-    *(prev == BLOCK_NONE ? &list->head : &pool->blocks[prev].next) = block;
-    *(next == BLOCK_NONE ? &list->tail : &pool->blocks[next].prev) = block;
-}
-
-static void list_append(struct kv_pool *pool, struct kv_list *list, block_id block)
-{
-    list_link(pool, list, list->tail, block, BLOCK_NONE);
-}
-
-static void list_prepend(struct kv_pool *pool, struct kv_list *list, block_id block)
-{
-    list_link(pool, list, BLOCK_NONE, block, list->head);
-}
-
-static void list_remove(struct kv_pool *pool, struct kv_list *list, block_id block)
-{
-    const struct kv_block *b = &pool->blocks[block];
-    *(b->prev == BLOCK_NONE ? &list->head : &pool->blocks[b->prev].next) = b->next;
-    *(b->next == BLOCK_NONE ? &list->tail : &pool->blocks[b->next].prev) = b->prev;
-}
-
 /* ---- Slabs: claimed by the model that needs a block, given up with their last block ----------------- */
 
 static void slab_claim(struct kv_pool *pool, uint32_t slab, uint32_t model)
@@ -87,8 +62,12 @@ static void slab_claim(struct kv_pool *pool, uint32_t slab, uint32_t model)
     struct kv_model *m = &pool->models[model];
     pool->slabs[slab].model = (uint8_t)model;
     block_id first = slab * pool->slab_blocks_max;
-    for (block_id block = first; block < first + m->slab_blocks; block++)
-        list_append(pool, &m->free, block);
+    for (block_id block = first; block < first + m->slab_blocks; block++) {
+        kv_list_append(&m->free, pool->blocks, block);
+        if (pool->slabs[slab].last_model != model) /* blocks of another size lay across it */
+            pool->blocks[block].domain = KV_DOMAIN_UNKNOWN;
+    }
+    pool->slabs[slab].last_model = (uint8_t)model;
     m->free_blocks += m->slab_blocks;
     m->slabs++;
     m->idle_slabs++;
@@ -99,7 +78,7 @@ static void slab_give_up(struct kv_pool *pool, uint32_t slab)
     struct kv_model *m = &pool->models[pool->slabs[slab].model];
     block_id first = slab * pool->slab_blocks_max;
     for (block_id block = first; block < first + m->slab_blocks; block++)
-        list_remove(pool, &m->free, block);
+        kv_list_remove(&m->free, pool->blocks, block);
     m->free_blocks -= m->slab_blocks;
     m->slabs--;
     m->idle_slabs--;
@@ -115,7 +94,7 @@ static void state_leave(struct kv_pool *pool, block_id block)
     struct kv_model *m = &pool->models[slab->model];
     switch ((enum kv_state)pool->blocks[block].state) {
     case KV_FREE:
-        list_remove(pool, &m->free, block);
+        kv_list_remove(&m->free, pool->blocks, block);
         m->free_blocks--;
         break;
     case KV_HELD:
@@ -123,7 +102,7 @@ static void state_leave(struct kv_pool *pool, block_id block)
         m->idle_slabs += --slab->held_blocks == 0;
         break;
     case KV_CACHED:
-        list_remove(pool, &pool->cached, block);
+        kv_order_remove(&pool->cached, pool->blocks, block);
         m->cached_blocks--;
         slab->cached_blocks--;
         break;
@@ -143,7 +122,7 @@ static void state_enter(struct kv_pool *pool, block_id block, enum kv_state stat
     pool->blocks[block].state = (uint8_t)state;
     switch (state) {
     case KV_FREE:
-        list_prepend(pool, &m->free, block);
+        kv_list_prepend(&m->free, pool->blocks, block);
         m->free_blocks++;
         if (slab->held_blocks == 0 && slab->cached_blocks == 0)
             slab_give_up(pool, block / pool->slab_blocks_max);
@@ -153,7 +132,7 @@ static void state_enter(struct kv_pool *pool, block_id block, enum kv_state stat
         m->idle_slabs -= slab->held_blocks++ == 0;
         break;
     case KV_CACHED:
-        (age == AGE_NEWEST ? list_append : list_prepend)(pool, &pool->cached, block);
+        (age == AGE_NEWEST ? kv_order_add : kv_order_adopt)(&pool->cached, pool->blocks, block);
         m->cached_blocks++;
         slab->cached_blocks++;
         break;
@@ -164,12 +143,14 @@ static void block_free(struct kv_pool *pool, block_id block)
 {
     state_leave(pool, block);
     pool->blocks[block].sealed = false;
+    pool->blocks[block].reused = false;
     pool->blocks[block].parent = BLOCK_NONE;
     state_enter(pool, block, KV_FREE, AGE_NEWEST);
-    effect_block(pool->effects, CORE_BLOCK_FREED, block);
+    if (effect_freed(pool->effects, block))
+        pool->blocks[block].mixed = true;
 }
 
-block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent)
+block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent, uint64_t domain)
 {
     struct kv_model *m = &pool->models[model];
     CHECK(parent == BLOCK_NONE || pool->blocks[parent].state == KV_HELD);
@@ -180,14 +161,25 @@ block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent)
     }
     block_id block = m->free.head;
     state_leave(pool, block);
-    pool->blocks[block].references = 1;
-    pool->blocks[block].parent = parent;
+    struct kv_block *b = &pool->blocks[block];
+    bool foreign = b->domain != domain || b->mixed;
+    b->references = 1;
+    b->parent = parent;
+    b->domain = domain;
+    b->mixed = false;
     state_enter(pool, block, KV_HELD, AGE_NEWEST);
-    effect_block(pool->effects, CORE_BLOCK_TAKEN, block);
+    effect_block(pool->effects, CORE_BLOCK_TAKEN, block, foreign);
     return block;
 }
 
-void kv_pool_hold(struct kv_pool *pool, block_id block)
+/* Somebody uses a block that somebody made, and with it its ancestors; where one is marked, all before it are. */
+static void mark_reused(struct kv_pool *pool, block_id block)
+{
+    for (; block != BLOCK_NONE && !pool->blocks[block].reused; block = pool->blocks[block].parent)
+        pool->blocks[block].reused = true;
+}
+
+static void hold_chain(struct kv_pool *pool, block_id block)
 {
     while (block != BLOCK_NONE) {
         struct kv_block *b = &pool->blocks[block];
@@ -199,6 +191,12 @@ void kv_pool_hold(struct kv_pool *pool, block_id block)
         state_enter(pool, block, KV_HELD, AGE_NEWEST);
         block = b->parent; /* a block that becomes held takes its one reference to its parent */
     }
+}
+
+void kv_pool_hold(struct kv_pool *pool, block_id block)
+{
+    hold_chain(pool, block);
+    mark_reused(pool, block); /* when none of them is in a list that depends on it */
 }
 
 /* From the end of the chain towards its start, so that a child becomes cached, and older, before its
@@ -221,12 +219,38 @@ void kv_pool_drop(struct kv_pool *pool, block_id block)
     }
 }
 
+void kv_pool_trim(struct kv_pool *pool, block_id last, block_id to)
+{
+    while (last != to) {
+        struct kv_block *b = &pool->blocks[last];
+        CHECK(b->state == KV_HELD && b->references == 1 && !b->sealed);
+        block_id parent = b->parent;
+        b->references = 0; /* the one it had to its parent becomes the caller's */
+        block_free(pool, last);
+        last = parent;
+    }
+}
+
 void kv_pool_seal(struct kv_pool *pool, block_id block)
 {
     struct kv_block *b = &pool->blocks[block];
     CHECK(b->state == KV_HELD && !b->sealed);
     CHECK(b->parent == BLOCK_NONE || pool->blocks[b->parent].sealed);
     b->sealed = true;
+}
+
+void kv_pool_mix(struct kv_pool *pool, block_id block)
+{
+    pool->blocks[block].mixed = true;
+}
+
+void kv_pool_widen(struct kv_pool *pool, block_id block, uint64_t domain, bool whole)
+{
+    struct kv_block *b = &pool->blocks[block];
+    CHECK(b->sealed);
+    /* Behind the rows that count there may be others, of whom it was before. */
+    b->mixed = !whole && (b->mixed || b->domain != domain);
+    b->domain = domain;
 }
 
 void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child)
@@ -242,14 +266,45 @@ void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id chi
 
 block_id kv_pool_oldest(const struct kv_pool *pool)
 {
-    return pool->cached.head;
+    return kv_order_first(&pool->cached);
 }
 
 void kv_pool_evict(struct kv_pool *pool, block_id block)
 {
-    CHECK(block != BLOCK_NONE && block == pool->cached.head);
+    CHECK(block != BLOCK_NONE && block == kv_order_first(&pool->cached));
     pool->evictions++;
     block_free(pool, block);
+}
+
+void kv_pool_discard(struct kv_pool *pool, block_id block)
+{
+    CHECK(pool->blocks[block].state == KV_CACHED);
+    block_free(pool, block);
+}
+
+void kv_pool_pin(struct kv_pool *pool, block_id block)
+{
+    CHECK(pool->blocks[block].sealed);
+    kv_pool_hold(pool, block);
+    for (; block != BLOCK_NONE && pool->blocks[block].pins++ == 0;
+         block = pool->blocks[block].parent) {
+        struct kv_model *m = &pool->models[slab_of(pool, block)->model];
+        m->pinned_blocks++;
+        m->pinned_slabs += slab_of(pool, block)->pinned_blocks++ == 0;
+    }
+}
+
+void kv_pool_unpin(struct kv_pool *pool, block_id block)
+{
+    for (block_id b = block; b != BLOCK_NONE; b = pool->blocks[b].parent) {
+        CHECK(pool->blocks[b].pins > 0);
+        if (--pool->blocks[b].pins > 0)
+            break;
+        struct kv_model *m = &pool->models[slab_of(pool, b)->model];
+        m->pinned_blocks--;
+        m->pinned_slabs -= --slab_of(pool, b)->pinned_blocks == 0;
+    }
+    kv_pool_drop(pool, block);
 }
 
 enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id block, block_id parent)
@@ -265,6 +320,7 @@ enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id blo
         return LLM_ERR_BUSY;
     state_leave(pool, block);
     pool->blocks[block].parent = parent;
+    pool->blocks[block].domain = KV_DOMAIN_UNKNOWN;
     pool->blocks[block].sealed = true;
     state_enter(pool, block, KV_CACHED, AGE_OLDEST);
     return LLM_OK;
@@ -286,6 +342,14 @@ uint32_t kv_pool_capacity(const struct kv_pool *pool, uint32_t model)
     return pool->slab_count * pool->models[model].slab_blocks;
 }
 
+uint32_t kv_pool_unpinned(const struct kv_pool *pool, uint32_t model)
+{
+    uint32_t slabs = pool->slab_count;
+    for (uint32_t m = 0; m < pool->model_count; m++)
+        slabs -= m == model ? 0 : pool->models[m].pinned_slabs;
+    return slabs * pool->models[model].slab_blocks - pool->models[model].pinned_blocks;
+}
+
 struct kv_counts kv_pool_counts(const struct kv_pool *pool, uint32_t model)
 {
     const struct kv_model *m = &pool->models[model];
@@ -298,18 +362,19 @@ struct kv_counts kv_pool_counts(const struct kv_pool *pool, uint32_t model)
 
 /* ---- The invariant, walked -------------------------------------------------------------------------- */
 
-/* While the walk runs, marks[block] says where a block was met: in no list, in a free list, or at which
- * place in the list of cached blocks. */
+/* While the walk runs, marks[block] says where a block was met: in no list, in a free list, or how many
+ * cached blocks are evicted before it. */
 enum {
     MARK_NONE = 0,
     MARK_FREE = 1,
-    MARK_CACHED = 2 /* plus its place, oldest first */
+    MARK_CACHED = 2 /* plus its place: first those used once, oldest first */
 };
 
 static enum llm_status sane_list(const struct kv_pool *pool, const struct kv_list *list,
-                                 uint32_t count, enum kv_state state, const char *name,
+                                 uint32_t count, uint32_t mark, const char *name,
                                  struct llm_error *error)
 {
+    enum kv_state state = mark == MARK_FREE ? KV_FREE : KV_CACHED;
     uint32_t place = 0;
     block_id prev = BLOCK_NONE;
     for (block_id block = list->head; block != BLOCK_NONE; block = pool->blocks[block].next) {
@@ -321,7 +386,7 @@ static enum llm_status sane_list(const struct kv_pool *pool, const struct kv_lis
             return llm_fail(error, LLM_ERR_CORRUPT,
                             "kv pool: block %u (state %u) stands in the %s list", block, b->state,
                             name);
-        pool->marks[block] = state == KV_FREE ? MARK_FREE : MARK_CACHED + place;
+        pool->marks[block] = mark == MARK_FREE ? MARK_FREE : mark + place;
         prev = block;
         place++;
     }
@@ -339,11 +404,19 @@ static enum llm_status sane_lists(const struct kv_pool *pool, struct llm_error *
     enum llm_status status = LLM_OK;
     for (uint32_t m = 0; m < pool->model_count && status == LLM_OK; m++) {
         cached += pool->models[m].cached_blocks;
-        status = sane_list(pool, &pool->models[m].free, pool->models[m].free_blocks, KV_FREE,
+        status = sane_list(pool, &pool->models[m].free, pool->models[m].free_blocks, MARK_FREE,
                            "free", error);
     }
+    const struct kv_order *order = &pool->cached;
+    if (status == LLM_OK && order->once_count + order->again_count != cached)
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "kv pool: %u blocks were used once and %u again, but %u are cached",
+                        order->once_count, order->again_count, cached);
     if (status == LLM_OK)
-        status = sane_list(pool, &pool->cached, cached, KV_CACHED, "cached", error);
+        status = sane_list(pool, &order->once, order->once_count, MARK_CACHED, "used once", error);
+    if (status == LLM_OK)
+        status = sane_list(pool, &order->again, order->again_count, MARK_CACHED + order->once_count,
+                           "used again", error);
     return status;
 }
 
@@ -357,14 +430,18 @@ static bool sane_state(const struct kv_pool *pool, block_id block)
         model != KV_MODEL_NONE && block % pool->slab_blocks_max < pool->models[model].slab_blocks;
     if (!usable) /* of a slab nobody owns, or behind the last whole block of a slab */
         return b->state == KV_FREE && mark == MARK_NONE;
+    if (b->pins > b->references || (b->pins > 0 && !b->sealed))
+        return false;
     if (b->state == KV_FREE)
-        return mark == MARK_FREE && b->references == 0 && !b->sealed;
+        return mark == MARK_FREE && b->references == 0 && !b->sealed && !b->reused;
     if (b->state == KV_CACHED)
-        return mark >= MARK_CACHED && b->references == 0 && b->sealed;
+        return mark >= MARK_CACHED && b->references == 0 && b->sealed &&
+               b->reused == (mark >= MARK_CACHED + pool->cached.once_count);
     return b->state == KV_HELD && mark == MARK_NONE && b->references > 0;
 }
 
-/* "A held block's parent is held, a cached block stands before its parent, a sealed block's is sealed." */
+/* "A held block's parent is held, a pinned block's pinned, a sealed block's sealed, a reused one's reused; a cached
+ * block stands before its parent." */
 static bool sane_parent(const struct kv_pool *pool, block_id block)
 {
     const struct kv_block *b = &pool->blocks[block];
@@ -375,7 +452,8 @@ static bool sane_parent(const struct kv_pool *pool, block_id block)
     const struct kv_block *parent = &pool->blocks[b->parent];
     if (kv_pool_model_of(pool, b->parent) != kv_pool_model_of(pool, block))
         return false;
-    if (b->sealed && !parent->sealed)
+    if ((b->sealed && !parent->sealed) || (b->reused && !parent->reused) ||
+        (b->pins > 0 && parent->pins == 0))
         return false;
     if (b->state == KV_HELD || parent->state != KV_CACHED)
         return parent->state == KV_HELD;
@@ -391,23 +469,30 @@ static enum llm_status sane_model(const struct kv_pool *pool, uint32_t model,
             continue;
         uint32_t held = 0;
         uint32_t cached = 0;
+        uint32_t pinned = 0;
         for (uint32_t i = 0; i < pool->models[model].slab_blocks; i++) {
             held += pool->blocks[s * pool->slab_blocks_max + i].state == KV_HELD;
             cached += pool->blocks[s * pool->slab_blocks_max + i].state == KV_CACHED;
+            pinned += pool->blocks[s * pool->slab_blocks_max + i].pins > 0;
         }
-        if (held != pool->slabs[s].held_blocks || cached != pool->slabs[s].cached_blocks)
-            return llm_fail(
-                error, LLM_ERR_CORRUPT,
-                "kv pool: slab %u has %u held and %u cached blocks, counted are %u and %u", s, held,
-                cached, pool->slabs[s].held_blocks, pool->slabs[s].cached_blocks);
+        if (held != pool->slabs[s].held_blocks || cached != pool->slabs[s].cached_blocks ||
+            pinned != pool->slabs[s].pinned_blocks)
+            return llm_fail(error, LLM_ERR_CORRUPT,
+                            "kv pool: slab %u has %u held, %u cached and %u pinned blocks, counted "
+                            "are %u, %u and %u",
+                            s, held, cached, pinned, pool->slabs[s].held_blocks,
+                            pool->slabs[s].cached_blocks, pool->slabs[s].pinned_blocks);
         walked.slabs++;
         walked.idle_slabs += held == 0;
         walked.held_blocks += held;
         walked.cached_blocks += cached;
+        walked.pinned_blocks += pinned;
+        walked.pinned_slabs += pinned > 0;
     }
     const struct kv_model *m = &pool->models[model];
     if (walked.slabs != m->slabs || walked.idle_slabs != m->idle_slabs ||
         walked.held_blocks != m->held_blocks || walked.cached_blocks != m->cached_blocks ||
+        walked.pinned_blocks != m->pinned_blocks || walked.pinned_slabs != m->pinned_slabs ||
         m->slabs * m->slab_blocks != m->free_blocks + m->held_blocks + m->cached_blocks)
         return llm_fail(
             error, LLM_ERR_CORRUPT,

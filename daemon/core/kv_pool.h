@@ -16,9 +16,12 @@
  *                                   > [p1] --> [p0]     p1: 2 references (a2, b2), p0: 1 (p1)
  *              request B --> [b2] /
  *
- * Eviction A chain is released from its end, so in the list of cached blocks, oldest first, a child always
- *          stands before its parent: the head of the list never has a child. Leaf-first least-recently-used
- *          order costs nothing but the list.
+ *          A pin is a reference that outlives requests (core_hold); pins are counted besides, block by block
+ *          up the chain, so that it is known what is left for requests while the pins stay.
+ * Content  A block remembers whose rows its memory may hold. Taken for anybody else, it is to be zeroed: so says
+ *          the value of its effect TAKEN.
+ * Eviction A chain is released from its end: a child becomes cached before its parent, and kv_order.h keeps it
+ *          before its parent. What was found again after its first use stays longer than what was not.
  * Owner    core.c; kv_cache.c is the only caller. Effects TAKEN and FREED are appended here.
  * Threads  The engine thread.
  * See      README.md (rules 1 to 5), kv_cache.h, tests/daemon/test_kv_pool.c.
@@ -31,10 +34,12 @@
 
 #include "daemon/core/arena.h"
 #include "daemon/core/effect.h"
+#include "daemon/core/kv_order.h"
 #include "shm/status.h"
 
-#define KV_MODELS_MAX 8u
-#define KV_MODEL_NONE UINT8_MAX
+#define KV_MODELS_MAX     8u
+#define KV_MODEL_NONE     UINT8_MAX
+#define KV_DOMAIN_UNKNOWN UINT64_MAX
 
 enum kv_state {
     KV_FREE = 0,
@@ -43,21 +48,24 @@ enum kv_state {
 };
 
 struct kv_block {
+    uint64_t domain;     /* for whom it was last taken, or widened to; KV_DOMAIN_UNKNOWN */
     uint32_t references; /* holders outside, plus one for every held child */
+    uint32_t pins;       /* of those, pins, plus one for every pinned child */
     block_id parent;     /* BLOCK_NONE: first of its chain; meaningful unless free */
-    block_id prev, next; /* in its model's free list or in the list of cached blocks */
+    block_id prev, next; /* in its model's free list or in a list of cached blocks */
     uint8_t state;       /* enum kv_state */
-    bool sealed;         /* full, computed, findable: worth keeping without a holder */
+    bool sealed;         /* computed and findable: worth keeping without a holder */
+    bool mixed;          /* its memory may hold rows of other domains than `domain` */
+    bool
+        reused; /* held by a second one since it was taken, or since kv_order.c forgot; then so is its parent */
 };
 
 struct kv_slab {
     uint32_t held_blocks;
     uint32_t cached_blocks;
-    uint8_t model; /* KV_MODEL_NONE: owned by nobody, its blocks are in no list */
-};
-
-struct kv_list { /* of blocks, by prev and next; head is the oldest */
-    block_id head, tail;
+    uint32_t pinned_blocks;
+    uint8_t model;      /* KV_MODEL_NONE: owned by nobody, its blocks are in no list */
+    uint8_t last_model; /* whose rows its memory may hold */
 };
 
 struct kv_model {
@@ -68,6 +76,8 @@ struct kv_model {
     uint32_t cached_blocks;
     uint32_t slabs;      /* owned */
     uint32_t idle_slabs; /* of those, without a held block: eviction alone can empty them */
+    uint32_t pinned_blocks;
+    uint32_t pinned_slabs; /* with a pinned block */
 };
 
 struct kv_pool {
@@ -75,7 +85,7 @@ struct kv_pool {
     struct kv_slab *slabs;   /* [slab_count] */
     uint32_t *unowned;       /* [slab_count] a stack of slabs that belong to nobody */
     uint32_t *marks;         /* [blocks] scratch of kv_pool_sane() */
-    struct kv_list cached;   /* all models; oldest first */
+    struct kv_order cached;  /* all models */
     struct kv_model models[KV_MODELS_MAX];
     struct effect_list *effects;
     uint32_t unowned_count;
@@ -94,24 +104,35 @@ struct kv_counts {
 void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list *effects,
                   uint32_t slab_count, const uint32_t *slab_blocks, uint32_t model_count);
 
-/* Take a free block as the child of `parent` (BLOCK_NONE: the first of a chain). The caller's reference to
- * the parent becomes the new block's; the caller has one to the new block instead. BLOCK_NONE when the
- * model has no free block and nobody's slab is left: evict and ask again. */
-block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent);
+/* Take a free block as the child of `parent` (BLOCK_NONE: the first of a chain), for `domain`. The caller's
+ * reference to the parent becomes the new block's; the caller has one to the new block instead. BLOCK_NONE when
+ * the model has no free block and nobody's slab is left: evict and ask again. */
+block_id kv_pool_take(struct kv_pool *pool, uint32_t model, block_id parent, uint64_t domain);
 /* One more reference to a held or cached block; its ancestors become held with it. */
 void kv_pool_hold(struct kv_pool *pool, block_id block);
 /* Give one reference back. The last one decides: sealed blocks become cached, others free, and the
  * reference to the parent goes with it. BLOCK_NONE is accepted. */
 void kv_pool_drop(struct kv_pool *pool, block_id block);
-/* The block is full and findable from now on; its parent must be sealed already. */
+/* Free the caller's unsealed blocks from `last` up the chain, as far as `to`, which is the caller's last from then on. */
+void kv_pool_trim(struct kv_pool *pool, block_id last, block_id to);
+/* The block is computed and findable from now on; its parent must be sealed already. */
 void kv_pool_seal(struct kv_pool *pool, block_id block);
+/* Rows of another domain were copied into it. */
+void kv_pool_mix(struct kv_pool *pool, block_id block);
+/* All its rows are `domain`'s from now on; with `!whole`, only the leading ones are known to be. */
+void kv_pool_widen(struct kv_pool *pool, block_id block, uint64_t domain, bool whole);
 /* `child` (or, with BLOCK_NONE, the caller's own reference) moves from `from` to `to`, a block with the same
  * content; `from` is dropped. */
 void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child);
-/* The cached block to evict next: the longest unused one without a child; BLOCK_NONE if none is cached. */
+/* The cached block to evict next, as kv_order.h says; it has no child. BLOCK_NONE: none is cached. */
 block_id kv_pool_oldest(const struct kv_pool *pool);
 /* Cached to free. The caller has taken the block out of the prefix index; it must be kv_pool_oldest(). */
 void kv_pool_evict(struct kv_pool *pool, block_id block);
+/* Cached to free, out of turn. The caller has taken the block, which has no child, out of the prefix index. */
+void kv_pool_discard(struct kv_pool *pool, block_id block);
+/* A reference to a sealed block that is counted as a pin, and giving it back. */
+void kv_pool_pin(struct kv_pool *pool, block_id block);
+void kv_pool_unpin(struct kv_pool *pool, block_id block);
 /* After a restart: an untouched block becomes cached, as the oldest. Its parent was adopted before.
  * LLM_ERR_INVALID: no such block of that model, or its slab belongs to another; LLM_ERR_BUSY: it is in use. */
 enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id block, block_id parent)
@@ -121,12 +142,15 @@ enum llm_status kv_pool_adopt(struct kv_pool *pool, uint32_t model, block_id blo
 uint32_t kv_pool_available(const struct kv_pool *pool, uint32_t model);
 /* How many it could ever have. */
 uint32_t kv_pool_capacity(const struct kv_pool *pool, uint32_t model);
+/* How many of those it could have besides the pinned ones, while the pins stay. */
+uint32_t kv_pool_unpinned(const struct kv_pool *pool, uint32_t model);
 struct kv_counts kv_pool_counts(const struct kv_pool *pool, uint32_t model);
 uint32_t kv_pool_blocks(const struct kv_pool *pool);
 uint32_t kv_pool_model_of(const struct kv_pool *pool, block_id block); /* KV_MODEL_NONE: unowned */
 
 /* "Every block of an owned slab is free, held or cached, and in exactly one of them; a held block's parent
- * is held; a cached block stands before its parent; the counts are those of a walk." */
+ * is held, a pinned block's pinned, a reused block's reused; a cached block is evicted before its parent; the counts are
+ * those of a walk." */
 enum llm_status kv_pool_sane(const struct kv_pool *pool, struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

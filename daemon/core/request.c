@@ -9,10 +9,46 @@ static block_id last_block(const struct request *r)
     return r->block_count > 0 ? r->blocks[r->block_count - 1] : BLOCK_NONE;
 }
 
+/* ---- Rows ------------------------------------------------------------------------------------------- */
+
+/* The first row whose logits are scored next; none of a request that scores nothing. */
+static uint32_t first_scored_row(const struct request *r)
+{
+    return r->kind == CORE_SCORE ? r->scored - 1 : UINT32_MAX;
+}
+
+uint32_t request_scored_rows(const struct request *r, uint32_t rows)
+{
+    uint32_t from = first_scored_row(r);
+    uint32_t end = r->computed + rows;
+    if (end <= from)
+        return 0;
+    return end - (from > r->computed ? from : r->computed);
+}
+
+uint32_t request_rows_scoring(const struct request *r, uint32_t rows, uint32_t scored_max)
+{
+    uint32_t scored = request_scored_rows(r, rows);
+    return scored > scored_max ? rows - (scored - scored_max) : rows;
+}
+
+/* ---- What others computed --------------------------------------------------------------------------- */
+
+/* Rows below it need not be computed if they are found. */
+static uint32_t found_end(const struct request *r)
+{
+    return r->kind == CORE_SCORE ? r->scored - 1 : r->tokens - 1;
+}
+
+static bool at_a_boundary(const struct request *r)
+{
+    return r->computed == request_room(r);
+}
+
 uint32_t request_match(struct request *r, struct kv_cache *cache)
 {
     uint32_t before = r->computed;
-    while (r->computed == request_room(r) && r->computed + r->block_tokens < r->tokens) {
+    while (at_a_boundary(r) && r->computed + r->block_tokens <= found_end(r)) {
         block_id block =
             kv_cache_match(cache, &r->root, last_block(r), r->ids + r->computed, r->block_tokens);
         if (block == BLOCK_NONE)
@@ -22,6 +58,39 @@ uint32_t request_match(struct request *r, struct kv_cache *cache)
         r->computed += r->block_tokens;
     }
     return r->computed - before;
+}
+
+uint32_t request_copy(struct request *r, struct kv_cache *cache)
+{
+    if (!at_a_boundary(r) || r->computed >= found_end(r))
+        return 0;
+    uint32_t rows = found_end(r) - r->computed;
+    if (rows >= r->block_tokens)
+        rows = r->block_tokens - 1;
+    if (rows == 0)
+        return 0;
+    block_id block =
+        kv_cache_copy(cache, &r->root, last_block(r), r->ids + r->computed, rows, &rows);
+    if (block == BLOCK_NONE)
+        return 0;
+    r->blocks[r->block_count++] = block;
+    r->computed += rows;
+    return rows;
+}
+
+bool request_is_made_by(const struct request *r, const struct request *maker)
+{
+    uint32_t at = r->block_count;
+    uint32_t end = (at + 1) * r->block_tokens;
+    if (maker == r || !at_a_boundary(r) || maker->root.model != r->root.model ||
+        maker->sealed_count != at || maker->block_count <= at || end > maker->tokens ||
+        end > (r->kind == CORE_SCORE ? found_end(r) : r->tokens))
+        return false;
+    if (at > 0 && maker->blocks[at - 1] != r->blocks[at - 1])
+        return false; /* with the block before it they share all history */
+    return prefix_use_of(&r->root, maker->root.domains[0]) >= PREFIX_WIDEN &&
+           memcmp(maker->ids + r->computed, r->ids + r->computed,
+                  r->block_tokens * sizeof *r->ids) == 0;
 }
 
 void request_credit(struct request *r, uint32_t tokens)
@@ -35,7 +104,7 @@ void request_credit(struct request *r, uint32_t tokens)
 
 bool request_grow(struct request *r, struct kv_cache *cache)
 {
-    block_id block = kv_cache_take(cache, r->root.model, last_block(r));
+    block_id block = kv_cache_take(cache, &r->root, last_block(r));
     if (block == BLOCK_NONE)
         return false;
     r->blocks[r->block_count++] = block;
@@ -63,9 +132,21 @@ enum core_finish request_append(struct request *r, uint32_t token)
     return r->tokens < r->tokens_end ? CORE_FINISH_NONE : r->end;
 }
 
+/* The last block with rows in it, if it is not full, is worth finding. Blocks behind it, just planned, go first. */
+static void release_tail(struct request *r, struct kv_cache *cache)
+{
+    block_id tail = r->blocks[r->sealed_count];
+    kv_pool_trim(&cache->pool, last_block(r), tail);
+    uint32_t from = r->sealed_count * r->block_tokens;
+    kv_cache_seal_tail(cache, &r->root, tail, r->ids + from, r->computed - from);
+}
+
 void request_release(struct request *r, struct kv_cache *cache)
 {
-    kv_pool_drop(&cache->pool, last_block(r));
+    if (r->computed % r->block_tokens != 0 && !r->spoiled)
+        release_tail(r, cache);
+    else
+        kv_pool_drop(&cache->pool, last_block(r));
     r->block_count = 0;
     r->sealed_count = 0;
     r->computed = 0;
@@ -127,7 +208,8 @@ static enum llm_status sane_block(const struct request *r, uint32_t i, const str
     if (!b->sealed)
         return LLM_OK;
     const struct prefix_entry *entry = prefix_index_entry(&cache->index, r->blocks[i]);
-    if (entry->domain != r->root.domain || entry->model != r->root.model ||
+    /* It may have been widened since, even to a domain that r was not told of. */
+    if (!prefix_domain_covers(entry->domain, r->root.domains[0]) || entry->model != r->root.model ||
         memcmp(prefix_index_ids(&cache->index, r->blocks[i]), r->ids + (size_t)i * r->block_tokens,
                r->block_tokens * sizeof *r->ids) != 0)
         return llm_fail(error, LLM_ERR_CORRUPT,

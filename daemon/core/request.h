@@ -11,6 +11,11 @@
  *
  *          Only the last block may be partly filled, so only that one is written; the others are sealed and
  *          shared. The request holds one reference, to its last block, and through it the whole chain.
+ * Kinds    A request that chooses no tokens knows all of its ids from the start: COMPUTE wants a row for each,
+ *          SCORE for each but the last, whose logits would say nothing of the prompt. Rows whose logits are
+ *          scored must be computed; all others may be found.
+ * Waiting  A request that stands where a block ends, and whose next block another is filling with the same ids,
+ *          sits out until that block is sealed, or its maker is gone (request_is_made_by).
  * Owner    core.c owns the table; each request is in one list of the scheduler, or in none when free.
  * Threads  The engine thread.
  * See      scheduler.h, kv_cache.h, README.md ("Life of a request").
@@ -21,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/core/core.h"
 #include "daemon/core/kv_cache.h"
 
 enum request_state {
@@ -37,6 +43,7 @@ struct request {
     block_id *blocks; /* [block_count] constant after open */
     struct prefix_root root;
     enum request_state state;
+    enum core_request_kind kind;
     enum core_finish end;       /* why it ends at tokens_end: LENGTH or CONTEXT */
     enum core_finish cancelled; /* set while a plan is out: end it when the step is done */
     uint32_t uid;
@@ -47,18 +54,21 @@ struct request {
     uint64_t arrival_plan;  /* plans made before that */
     uint64_t start_plan;    /* the plan in which it last started */
     uint32_t queued_tokens; /* what it counts for in its queue */
+    uint32_t maker;         /* in the last plan: whom it waited for; REQUEST_NONE */
     bool hungry;            /* while a plan is made: may have more tokens of it */
     uint32_t block_tokens;
     uint32_t prompt_tokens;
-    uint32_t tokens;         /* known: prompt + generated */
+    uint32_t tokens;         /* known: prompt + generated; SCORE: all of the prompt but its last */
     uint32_t tokens_end;     /* where it ends at the latest */
     uint32_t computed;       /* rows written */
     uint32_t computed_peak;  /* the most it ever had computed, before preemptions */
     uint32_t cached_tokens;  /* of the prompt, found instead of computed the first time */
+    uint32_t scored;         /* SCORE: positions below it are scored, or not asked for */
     uint32_t planned_tokens; /* rows in the plan that is being made or is out */
     uint32_t block_count;    /* ceil(computed / block_tokens), more while planned */
     uint32_t sealed_count;   /* leading blocks that are sealed: computed / block_tokens */
     uint32_t prev, next;     /* in its list; REQUEST_NONE at the ends */
+    bool spoiled;            /* its last step failed: its unsealed rows count for nothing */
 };
 
 static inline uint32_t request_wants(const struct request *r)
@@ -75,9 +85,24 @@ static inline uint32_t request_blocks_for(const struct request *r, uint32_t rows
     return rows / r->block_tokens + (rows % r->block_tokens != 0);
 }
 
-/* Skip what is already computed somewhere: extend the table by the blocks that the cache holds for the tokens
+/* Rows it ever needs: the last token that is generated is never fed back. */
+static inline uint32_t request_rows_end(const struct request *r)
+{
+    return r->kind == CORE_GENERATE ? r->tokens_end - 1 : r->tokens_end;
+}
+/* Of `rows` planned rows, those whose logits are scored: the row at p says how likely the id at p + 1 is. */
+uint32_t request_scored_rows(const struct request *r, uint32_t rows);
+/* As many of the `rows` next rows as score at most `scored_max`. */
+uint32_t request_rows_scoring(const struct request *r, uint32_t rows, uint32_t scored_max);
+
+/* Skip what is already computed somewhere: extend the table by the full blocks that the cache holds for the tokens
  * that follow, but leave at least one token to compute. Returns the tokens skipped. */
 uint32_t request_match(struct request *r, struct kv_cache *cache);
+/* Where no full block is found: take a block with the leading rows of one that begins like the tokens that follow. Leaves
+ * one to compute as well. Returns the tokens skipped; 0 also when no block can be had. */
+uint32_t request_copy(struct request *r, struct kv_cache *cache);
+/* Is `maker` filling the block that `r` would begin next? All ids of the block are known to both. */
+bool request_is_made_by(const struct request *r, const struct request *maker);
 /* Note that `tokens`, just matched, are used: counted once, however often the request is preempted. */
 void request_credit(struct request *r, uint32_t tokens);
 /* One more block at the end. False: the pool has none to give. */
@@ -86,10 +111,12 @@ bool request_grow(struct request *r, struct kv_cache *cache);
 void request_advance(struct request *r, struct kv_cache *cache);
 /* Append a generated id. NONE, or LENGTH or CONTEXT when it was the last. */
 enum core_finish request_append(struct request *r, uint32_t token);
-/* Give all blocks back; what is sealed stays findable. */
+/* Give all blocks back; what is sealed stays findable, and a last block that is partly filled is sealed. Nothing of it
+ * may be planned any more. */
 void request_release(struct request *r, struct kv_cache *cache);
 
-/* "Counters, table and blocks fit together, and every sealed block holds the request's own ids." */
+/* "Counters, table and blocks fit together, and every sealed block holds the request's own ids, for everybody in the
+ * domain it seals in." */
 enum llm_status request_sane(const struct request *r, const struct kv_cache *cache,
                              struct llm_error *error) LLM_MUST_CHECK;
 

@@ -81,6 +81,7 @@ enum llm_status scheduler_queue(struct scheduler *s, uint32_t slot,
     r->arrival = ++s->arrivals;
     r->arrival_plan = s->plans;
     r->queued_tokens = r->tokens;
+    r->maker = REQUEST_NONE;
     r->state = REQUEST_QUEUED;
     request_list_append(&turn_of(s, r)->queued, s->requests, slot);
     user_of(s, r)->queued++;
@@ -280,16 +281,48 @@ static void use_cached(struct scheduler *s, struct request *r, uint32_t tokens)
     s->tokens_cached += tokens;
 }
 
+/* Who fills the block that r would begin; REQUEST_NONE: nobody. */
+static uint32_t find_maker(const struct scheduler *s, const struct request *r)
+{
+    uint32_t slot = s->running.head;
+    while (slot != REQUEST_NONE && !request_is_made_by(r, &s->requests[slot]))
+        slot = s->requests[slot].next;
+    return slot;
+}
+
+/* Take what others computed. False: r sits this step out, because another computes what it wants next (README rule
+ * 16). */
+static bool prepare(struct scheduler *s, struct request *r)
+{
+    use_cached(s, r, request_match(r, s->cache));
+    r->maker = find_maker(s, r);
+    if (r->maker != REQUEST_NONE)
+        return false;
+    use_cached(s, r, request_copy(r, s->cache));
+    return true;
+}
+
+/* How many more tokens of r may be planned. */
+static uint32_t tokens_within(const struct scheduler *s, const struct request *r,
+                              uint32_t tokens_max)
+{
+    uint32_t more = least(request_wants(r) - r->planned_tokens, tokens_max);
+    more = least(more, s->budget_tokens);
+    uint32_t scored = request_scored_rows(r, r->planned_tokens);
+    return request_rows_scoring(r, r->planned_tokens + more, scored + s->budget_scores) -
+           r->planned_tokens;
+}
+
 /* Plan as many more of its tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
- * row. Returns the tokens. */
+ * row, now or copied. Returns the tokens. */
 static uint32_t grant(struct scheduler *s, uint32_t slot, uint32_t tokens_max)
 {
     struct request *r = &s->requests[slot];
-    if (r->planned_tokens == 0)
-        use_cached(s, r, request_match(r, s->cache));
+    if (s->budget_tokens == 0 || (r->planned_tokens == 0 && !prepare(s, r)))
+        return 0;
     uint32_t end = r->computed + r->planned_tokens;
-    uint32_t tokens =
-        least(least(request_wants(r) - r->planned_tokens, tokens_max), s->budget_tokens);
+    uint32_t scored = request_scored_rows(r, r->planned_tokens);
+    uint32_t tokens = tokens_within(s, r, tokens_max);
     while (request_room(r) < end + tokens) {
         if (request_grow(r, s->cache))
             continue;
@@ -299,6 +332,7 @@ static uint32_t grant(struct scheduler *s, uint32_t slot, uint32_t tokens_max)
     }
     r->planned_tokens += tokens;
     s->budget_tokens -= tokens;
+    s->budget_scores -= request_scored_rows(r, r->planned_tokens) - scored;
     turn_of(s, r)->granted_tokens += tokens;
     return tokens;
 }
@@ -314,7 +348,7 @@ static bool has_seat(const struct scheduler *s, const struct request *r)
  * not it holds nothing. Who was preempted leaves a block to everybody who runs. */
 static bool fits_now(struct scheduler *s, struct request *r, uint32_t *out_matched_tokens)
 {
-    uint32_t rows = r->tokens + 1 < r->tokens_end ? r->tokens + 1 : r->tokens_end - 1;
+    uint32_t rows = least(r->tokens + 1, request_rows_end(r));
     bool eldest = s->eldest != REQUEST_NONE && r == &s->requests[s->eldest];
     uint32_t spare = r->state == REQUEST_PREEMPTED && !eldest ? s->running.count : 0;
     *out_matched_tokens = request_match(r, s->cache);
@@ -476,15 +510,16 @@ static bool serve_next(struct scheduler *s)
 
 /* ---- The plan ------------------------------------------------------------------------------------------- */
 
-/* Who must move in every step: the eldest, or else the most entitled that runs. */
+/* Who must move in every step: the eldest, or else the most entitled that runs; or who makes what it waits for, and
+ * itself waits for nobody. */
 static void grant_first(struct scheduler *s)
 {
     uint32_t best = REQUEST_NONE;
     for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
         if (best == REQUEST_NONE || more_entitled(s, at, best))
             best = at;
-    if (best != REQUEST_NONE)
-        grant(s, best, 1);
+    if (best != REQUEST_NONE && grant(s, best, 1) == 0 && s->requests[best].maker != REQUEST_NONE)
+        grant(s, s->requests[best].maker, 1);
 }
 
 /* Those that want exactly one token: answers, mostly. Anybody may be preempted on the way. */
@@ -500,16 +535,20 @@ static void grant_singles(struct scheduler *s)
     }
 }
 
-/* Who was not given all it could be given, for the clocks; sums up what was. */
-static uint32_t end_plan(struct scheduler *s)
+static uint32_t planned_tokens(const struct scheduler *s)
 {
     uint32_t tokens = 0;
-    for (uint32_t i = 0; i < s->prompt_count; i++)
-        sate(s, &s->requests[s->prompts[i]]);
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        tokens += s->requests[at].planned_tokens;
+    return tokens;
+}
+
+/* Who was not given all it could be given, for the clocks. Who waits for a maker is given it. */
+static void end_plan(struct scheduler *s)
+{
     for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next) {
         const struct request *r = &s->requests[at];
-        tokens += r->planned_tokens;
-        if (wants_more(r))
+        if (wants_more(r) && r->maker == REQUEST_NONE)
             turn_of(s, r)->wants = true;
     }
     for (uint32_t i = 0; i < s->turns.active_count; i++) {
@@ -519,18 +558,23 @@ static uint32_t end_plan(struct scheduler *s)
                 user->turns[rank].wants = true;
     }
     turns_end(&s->turns);
-    return tokens;
 }
 
-uint32_t scheduler_plan(struct scheduler *s)
+static void begin_plan(struct scheduler *s)
 {
-    s->plans++;
     s->budget_tokens = s->limits.step_tokens;
+    s->budget_scores = s->limits.score_rows;
     s->found_tokens = 0;
     s->starts_over = false;
     s->prompt_count = 0;
     turns_begin(&s->turns);
-    s->eldest = find_eldest(s);
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        s->requests[at].maker = REQUEST_NONE;
+}
+
+static void plan_once(struct scheduler *s)
+{
+    begin_plan(s);
     if (s->eldest != REQUEST_NONE && s->requests[s->eldest].state != REQUEST_RUNNING)
         start_eldest(s);
     make_seats(s);
@@ -539,7 +583,23 @@ uint32_t scheduler_plan(struct scheduler *s)
     collect_prompts(s);
     while (s->budget_tokens > 0 && serve_next(s))
         ;
-    return end_plan(s);
+    for (uint32_t i = 0; i < s->prompt_count; i++)
+        sate(s, &s->requests[s->prompts[i]]);
+}
+
+/* Somebody may have waited for one who was preempted for nothing, a block of another model's slab: then nobody moves, and
+ * nobody is waited for the next time. */
+uint32_t scheduler_plan(struct scheduler *s)
+{
+    uint64_t preemptions;
+    s->plans++;
+    s->eldest = find_eldest(s);
+    do {
+        preemptions = s->preemptions;
+        plan_once(s);
+    } while (planned_tokens(s) == 0 && s->preemptions > preemptions);
+    end_plan(s);
+    return planned_tokens(s);
 }
 
 /* ---- The invariant, walked -------------------------------------------------------------------------- */

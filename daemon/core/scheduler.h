@@ -11,14 +11,14 @@
  *          coming back is cheap.
  * Overdue  Who is not done `overdue_steps` after it came is overdue, and the first of those that came is the `eldest`: more
  *          entitled than all others, whatever its class. It starts at once, at the cost of the least entitled, has a row in
- *          every step and is never preempted. One at a time, so that a crowd of overdue requests is no way past the others.
+ *          every step, or who makes what it waits for has one, and is never preempted. One at a time, so that a crowd of overdue requests is no way past the others.
  *          So everybody is done within overdue_steps, plus the steps of those who came before: nobody starves.
  * Thrash   A seat is taken from a batch request for an interactive one, and only when it had it for SCHEDULER_SEAT_STEPS.
  *          Two users take blocks from each other only when a margin's tokens were computed in between. Who was preempted
  *          comes back when there is a block to spare for everyone who runs, not just for itself.
  * Owner    core.c.
  * Threads  The engine thread.
- * See      request.h, turns.h, README.md (rules 7 to 12), tests/daemon/test_scheduler.c, tests/sim/sim_order.h.
+ * See      request.h, turns.h, README.md (rules 7 to 10), tests/daemon/test_scheduler.c, tests/sim/sim_order.h.
  */
 #ifndef LLMD_CORE_SCHEDULER_H
 #define LLMD_CORE_SCHEDULER_H
@@ -36,6 +36,7 @@ struct scheduler_limits {
     uint32_t step_tokens;      /* at least running_max */
     uint32_t queued_max;
     uint32_t user_queued_max;
+    uint32_t score_rows; /* scored in one step, over all requests */
     uint64_t overdue_steps;
 };
 
@@ -68,6 +69,7 @@ struct scheduler {
     /* while a plan is made */
     uint32_t eldest; /* the one that is overdue; REQUEST_NONE: nobody is */
     uint32_t budget_tokens;
+    uint32_t budget_scores;
     uint64_t found_tokens; /* in the cache, of requests that start in this step */
     bool
         starts_over; /* short of blocks, or whose turn it is does not fit: nobody starts any more */

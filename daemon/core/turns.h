@@ -11,7 +11,7 @@
  *          Who leaves ahead of the level is remembered, so that leaving and coming back pays off no debt.
  * Owner    scheduler.c.
  * Threads  The engine thread.
- * See      scheduler.h, README.md (rules 8 to 11), tests/daemon/test_turns.c.
+ * See      scheduler.h, README.md (rules 7 to 9), tests/daemon/test_turns.c.
  */
 #ifndef LLMD_CORE_TURNS_H
 #define LLMD_CORE_TURNS_H

@@ -83,7 +83,7 @@ enum llm_status connection_attach(struct engine *engine, const struct channel_co
     struct connection *connection = &engine->connections[peer->slot];
     CHECK(!connection->attached && llm_geometry_valid(&peer->geometry));
     *connection = (struct connection){.peer = *peer,
-                                      .domain = llm_domain(LLM_DOMAIN_PRIVATE, peer->uid),
+                                      .domains = domains_of_client(peer),
                                       .up_fd = fds[0],
                                       .to_engine_fd = fds[2],
                                       .to_client_fd = fds[3]};
@@ -120,6 +120,7 @@ void connection_detach(struct engine *engine, uint64_t id)
     if (connection) {
         uint32_t slot = connection->peer.slot;
         requests_abandon(engine, connection);
+        contexts_abandon(engine, connection);
         egress_forget(&engine->egress, slot);
         parking_remove(engine, connection);
         journal_detach(engine, slot);

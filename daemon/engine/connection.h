@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "daemon/channel.h"
+#include "daemon/engine/domains.h"
 #include "shm/queue.h"
 #include "shm/stream.h"
 #include "shm/wait.h"
@@ -45,8 +46,8 @@ struct connection {
     uint64_t heard_ns; /* when it last asked something */
     uint64_t
         replayed_position; /* the first after a recovery: perhaps answered already; UINT64_MAX: none */
-    uint64_t domain;       /* whose cached blocks its requests find and make */
-    uint32_t user;         /* its row in the ledger (users.h) */
+    struct domain_set domains; /* whose cached blocks its requests find and make */
+    uint32_t user;             /* its row in the ledger (users.h) */
     uint32_t live_streams;
     uint32_t *stream_request; /* [stream_slots] reqtab slot + 1 of the live request; 0: none */
 };

@@ -67,6 +67,8 @@ enum llm_status control_check(const struct engine *engine, char out_text[LLM_NOT
     walk_blocks(engine, &walk);
     struct kv_counts kv = core_counts(engine->core).kv;
     enum llm_status status = core_sane(engine->core, &error);
+    if (status == LLM_OK)
+        status = contexts_sane(engine, &error);
     if (status != LLM_OK) {
         snprintf(out_text, LLM_NOTE_BYTES, "%.*s", LLM_NOTE_BYTES - 1, error.message);
         return status;
@@ -75,9 +77,10 @@ enum llm_status control_check(const struct engine *engine, char out_text[LLM_NOT
                  walk.streams <= walk.requests && walk.sealed + walk.writing == kv.held + kv.cached;
     snprintf(out_text, LLM_NOTE_BYTES,
              "%s: %u requests (%u in reqtab, %u streams), %u connections, %u blocks: %u held, %u "
-             "cached, %u free (%u sealed and %u open in kvhdr)",
+             "cached, %u free (%u sealed and %u open in kvhdr), %u contexts in %u rows",
              sound ? "sound" : "not sound", walk.requests, walk.live, walk.streams,
-             walk.connections, kv.total, kv.held, kv.cached, kv.free, walk.sealed, walk.writing);
+             walk.connections, kv.total, kv.held, kv.cached, kv.free, walk.sealed, walk.writing,
+             engine->contexts.live, engine->contexts.rows.live);
     return sound ? LLM_OK : LLM_ERR_CORRUPT;
 }
 

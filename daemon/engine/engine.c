@@ -56,6 +56,7 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
 static enum llm_status open_echo(struct engine *engine, struct llm_error *error)
 {
     enum llm_status status = executor_echo_open(&engine->executors[engine->executor_count],
+                                                (uint32_t)engine->config.models.echo_context_tokens,
                                                 engine->config.models.echo_step_us, error);
     if (status == LLM_OK)
         engine->executor_count++;
@@ -204,8 +205,10 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
         .step_tokens = step_tokens,
         .queued_max = requests,
         .user_queued_max = requests,
+        .hold_slots = engine->tables.context_slots,
         .ids = engine->tables.ids,
         .ids_stride_words = 2 * (size_t)engine->tables.context_tokens_max,
+        .score_rows = EXECUTOR_SCORE_ROWS < step_tokens ? EXECUTOR_SCORE_ROWS : step_tokens,
         .hash = {.hash = chain_hash, .self = engine->chain_key},
     };
 }
@@ -266,7 +269,9 @@ static enum llm_status take_arrays(struct engine *engine, struct llm_error *erro
     engine->requests = calloc(engine->tables.request_slots, sizeof *engine->requests);
     engine->choices = calloc(sequences, sizeof *engine->choices);
     engine->results = calloc(sequences, sizeof *engine->results);
-    if (!engine->connections || !engine->requests || !engine->choices || !engine->results)
+    engine->scores = calloc(engine->config.limits.step_tokens, sizeof *engine->scores);
+    if (!engine->connections || !engine->requests || !engine->choices || !engine->results ||
+        !engine->scores)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u requests",
                         engine->tables.request_slots);
     return LLM_OK;
@@ -303,9 +308,14 @@ static enum llm_status open_parts(struct engine *engine, struct llm_error *error
                                       (uint32_t)engine->config.limits.requests,
                                       context_tokens_max(engine), error);
     if (status == LLM_OK)
+        status = tables_open_contexts(&engine->tables, &engine->kept, contexts_count_max(engine),
+                                      rows_needed(contexts_count_max(engine)), error);
+    if (status == LLM_OK)
         status = open_pool_and_core(engine, error);
     if (status == LLM_OK)
         status = take_arrays(engine, error);
+    if (status == LLM_OK)
+        status = contexts_open(engine, error);
     if (status == LLM_OK)
         status = parking_open(&engine->parking, engine->link.socket, error);
     if (status == LLM_OK)
@@ -333,8 +343,10 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
         return status;
     report_opened(engine);
     report_on_failed_check(engine);
+    contexts_recover(engine);
     connections_take_news(engine, UINT32_MAX);
     recovery_resume_requests(engine);
+    contexts_settle(engine);
     publish_announce(engine);
     egress_flush(&engine->egress, true);
     if (engine->generation == 1)
@@ -359,5 +371,6 @@ void engine_close(struct engine *engine)
         engine->executors[model]->ops->close(engine->executors[model]);
     kernel_stream_close(engine->stream);
     parking_close(&engine->parking);
+    contexts_close(engine);
     users_close(&engine->users);
 }

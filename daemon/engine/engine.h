@@ -17,6 +17,7 @@
 #include "daemon/config.h"
 #include "daemon/core/core.h"
 #include "daemon/engine/connection.h"
+#include "daemon/engine/contexts.h"
 #include "daemon/engine/drain.h"
 #include "daemon/engine/egress.h"
 #include "daemon/engine/executor.h"
@@ -46,6 +47,7 @@ struct engine {
     struct core *core;
     struct executor_choice *choices; /* [limits.sequences] of the step that runs */
     struct core_result *results;
+    float *scores; /* [limits.step_tokens] of its rows */
     /* engine thread */
     struct connection *connections; /* [LLM_STATUS_CONNECTIONS_MAX] by slot */
     uint32_t connection_end;        /* one past the highest slot in use */
@@ -55,9 +57,12 @@ struct engine {
     uint32_t trial_slot;       /* whose trial it is; REQUEST_NONE: nobody's */
     uint64_t next_request_id;
     uint64_t next_deadline_ns; /* no request's deadline is earlier */
+    struct contexts contexts;
+    uint64_t next_lease_ns; /* no context's lease ends earlier; CLOCK_BOOTTIME */
     struct connection
         *unannounced; /* streams of it moved; its hints are not announced (publish.c) */
     uint64_t steps;
+    uint64_t events;   /* recorded in the status file */
     uint64_t shown_ns; /* when the status file last got what a step changes in passing */
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;

@@ -3,7 +3,7 @@
  *
  * Idea     The step loop knows plans, requests and tables; an executor knows what a token costs. Both kinds
  *          serve the same interface, so the whole path of a request can be tested and measured without a
- *          model: `echo` answers a prompt with its own ids, round and round.
+ *          model: `echo` answers a prompt with its own ids, round and round, and finds all of them certain.
  * Owner    The engine opens and closes them; a plan's sequences name theirs by index.
  * Threads  The engine thread; an executor may use helpers inside.
  * See      executor_echo.c, executor_model.c, step.h.
@@ -11,6 +11,7 @@
 #ifndef LLMD_ENGINE_EXECUTOR_H
 #define LLMD_ENGINE_EXECUTOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,6 +41,9 @@ struct executor_facts {
     uint64_t workspace_bytes;
 };
 
+/* Rows of SCORE requests in one step: each costs a row of logits. */
+#define EXECUTOR_SCORE_ROWS 32u
+
 /* The answer for one sequence of a plan that wants a token. */
 struct executor_choice {
     enum llm_status status; /* LLM_OK, or why this sequence cannot go on */
@@ -57,11 +61,19 @@ struct executor_pool {
 
 struct executor_ops {
     void (*set_pool)(struct executor *executor, const struct executor_pool *pool);
+    /* Write zeros over a block; copy all of one over another. In the order in which the core says so: a device may queue
+     * them on its stream, before the rows of the next run(). */
+    void (*zero_block)(struct executor *executor, block_id block);
+    void (*copy_block)(struct executor *executor, block_id to, block_id from);
+    /* Nothing that an earlier engine began can still write to the pool (recovery.h); a device may take a moment. */
+    bool (*quiet)(struct executor *executor);
     /* Compute those sequences of `plan` whose model is `model`; `out_choices` [plan->sequence_count] is
-     * filled for those of them that want a token. Any failure is the whole step's. */
+     * filled for those of them that want a token. `out_scores` [plan->token_count] gets, at each of their rows that
+     * is scored, the log-probability of the id at the next position; a choice with a bad status says why it could
+     * not. Any failure is the whole step's. */
     enum llm_status (*run)(struct executor *executor, const struct core_plan *plan, uint32_t model,
                            const struct engine *engine, struct executor_choice *out_choices,
-                           struct llm_error *error);
+                           float *out_scores, struct llm_error *error);
     void (*close)(struct executor *executor);
 };
 
@@ -72,9 +84,9 @@ struct executor { /* the first member of each kind */
 
 #define EXECUTOR_ECHO_NAME "echo"
 
-/* Needs nothing; `step_us` is how long a step takes at least. */
-enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step_us,
-                                   struct llm_error *error) LLM_MUST_CHECK;
+/* Needs nothing; `context_tokens` is how long its contexts may be, `step_us` how long a step takes at least. */
+enum llm_status executor_echo_open(struct executor **out_executor, uint32_t context_tokens,
+                                   uint64_t step_us, struct llm_error *error) LLM_MUST_CHECK;
 /* Open the model in the directory `path` through the keeper. */
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
                                     const char *path, struct llm_error *error) LLM_MUST_CHECK;

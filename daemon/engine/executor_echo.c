@@ -7,10 +7,9 @@
 #include "daemon/engine/engine.h"
 #include "shm/clock.h"
 
-#define ECHO_VOCAB_SIZE     65536u
-#define ECHO_CONTEXT_TOKENS 8192u
-#define ECHO_BLOCK_TOKENS   16u
-#define ECHO_BLOCK_BYTES    (16u << 10) /* nothing is ever written there */
+#define ECHO_VOCAB_SIZE   65536u
+#define ECHO_BLOCK_TOKENS 16u
+#define ECHO_BLOCK_BYTES  (16u << 10) /* nothing is ever written there */
 
 struct executor_echo {
     struct executor base;
@@ -21,6 +20,25 @@ static void echo_set_pool(struct executor *executor, const struct executor_pool 
 {
     (void)executor;
     (void)pool;
+}
+
+static void echo_zero_block(struct executor *executor, block_id block)
+{
+    (void)executor;
+    (void)block;
+}
+
+static void echo_copy_block(struct executor *executor, block_id to, block_id from)
+{
+    (void)executor;
+    (void)to;
+    (void)from;
+}
+
+static bool echo_quiet(struct executor *executor)
+{
+    (void)executor;
+    return true;
 }
 
 /* The token after position p is the prompt's id at p + 1, counted round and round. */
@@ -40,13 +58,18 @@ static void sleep_us(uint64_t us)
 
 static enum llm_status echo_run(struct executor *executor, const struct core_plan *plan,
                                 uint32_t model, const struct engine *engine,
-                                struct executor_choice *out_choices, struct llm_error *error)
+                                struct executor_choice *out_choices, float *out_scores,
+                                struct llm_error *error)
 {
     (void)error;
     const struct executor_echo *echo = (const struct executor_echo *)executor;
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const struct core_sequence *sequence = &plan->sequences[i];
-        if (sequence->model != model || !sequence->wants_token)
+        if (sequence->model != model)
+            continue;
+        for (uint32_t row = 0; row < sequence->token_count; row++)
+            out_scores[sequence->first_row + row] = 0.0F;
+        if (!sequence->wants_token)
             continue;
         out_choices[i].status = LLM_OK;
         out_choices[i].token = next_token(engine, sequence);
@@ -62,10 +85,17 @@ static void echo_close(struct executor *executor)
     free(executor);
 }
 
-enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step_us,
-                                   struct llm_error *error)
+enum llm_status executor_echo_open(struct executor **out_executor, uint32_t context_tokens,
+                                   uint64_t step_us, struct llm_error *error)
 {
-    static const struct executor_ops ops = {echo_set_pool, echo_run, echo_close};
+    static const struct executor_ops ops = {
+        .set_pool = echo_set_pool,
+        .zero_block = echo_zero_block,
+        .copy_block = echo_copy_block,
+        .quiet = echo_quiet,
+        .run = echo_run,
+        .close = echo_close,
+    };
     struct executor_echo *echo = calloc(1, sizeof *echo);
     if (!echo)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for the echo");
@@ -77,7 +107,7 @@ enum llm_status executor_echo_open(struct executor **out_executor, uint64_t step
         .backend_text = "none",
         .identity = {0x6f686365}, /* "echo" */
         .vocab_size = ECHO_VOCAB_SIZE,
-        .context_tokens_max = ECHO_CONTEXT_TOKENS,
+        .context_tokens_max = context_tokens,
         .block_tokens = ECHO_BLOCK_TOKENS,
         .block_bytes = ECHO_BLOCK_BYTES,
     };

@@ -12,6 +12,13 @@
 #include "kernels/kernels.h"
 #include "shm/check.h"
 
+/* What a row of logits is for. */
+struct wanted {
+    uint32_t sequence; /* its index in the plan */
+    uint32_t row;      /* of the plan */
+    bool score;        /* the next id is known: how likely was it? Else choose one */
+};
+
 struct executor_model {
     struct executor base;
     struct model *model;
@@ -21,9 +28,9 @@ struct executor_model {
     /* one step's batch */
     int32_t *token_ids;                /* [step_tokens] */
     struct kernel_sequence *sequences; /* [sequences] */
-    int32_t *logits_rows;              /* [sequences] */
-    uint32_t *wanting; /* [sequences] index in the plan of the sequence of logits row i */
-    float *logits;     /* [sequences, V] */
+    int32_t *logits_rows;              /* [logits_rows_max()] */
+    struct wanted *wanted;             /* [logits_rows_max()] what logits row i is for */
+    float *logits;                     /* [logits_rows_max(), V] */
 };
 
 /* ---- Files and memory, through the keeper ---------------------------------------------------------- */
@@ -113,6 +120,47 @@ static void model_executor_set_pool(struct executor *executor, const struct exec
     self->kv.block_count = pool->block_count;
 }
 
+static void model_executor_zero_block(struct executor *executor, block_id block)
+{
+    struct executor_model *self = (struct executor_model *)executor;
+    memset(kernel_kv_block(&self->kv, block), 0, kernel_kv_block_bytes(&self->kv));
+}
+
+static void model_executor_copy_block(struct executor *executor, block_id to, block_id from)
+{
+    struct executor_model *self = (struct executor_model *)executor;
+    memcpy(kernel_kv_block(&self->kv, to), kernel_kv_block(&self->kv, from),
+           kernel_kv_block_bytes(&self->kv));
+}
+
+/* The CPU stops writing when its process ends. */
+static bool model_executor_quiet(struct executor *executor)
+{
+    (void)executor;
+    return true;
+}
+
+/* One token a sequence at most, and the scored rows. */
+static uint32_t logits_rows_max(const struct config *config)
+{
+    uint64_t rows = config->limits.sequences + EXECUTOR_SCORE_ROWS;
+    return (uint32_t)(rows < config->limits.step_tokens ? rows : config->limits.step_tokens);
+}
+
+/* `first_row`: of the sequence in the batch. Returns how many rows of logits are wanted now. */
+static int32_t want_logits(struct executor_model *self, const struct core_plan *plan, uint32_t i,
+                           int32_t first_row, int32_t wanted)
+{
+    const struct core_sequence *sequence = &plan->sequences[i];
+    uint32_t rows = sequence->scored_rows + (sequence->wants_token && sequence->scored_rows == 0);
+    for (uint32_t row = sequence->token_count - rows; row < sequence->token_count; row++) {
+        self->logits_rows[wanted] = first_row + (int32_t)row;
+        self->wanted[wanted++] = (struct wanted){
+            .sequence = i, .row = sequence->first_row + row, .score = sequence->scored_rows > 0};
+    }
+    return wanted;
+}
+
 /* The plan's rows of this model, closed up. */
 static struct model_batch gather(struct executor_model *self, const struct core_plan *plan,
                                  uint32_t model)
@@ -129,11 +177,8 @@ static struct model_batch gather(struct executor_model *self, const struct core_
                                      .row_first = rows,
                                      .row_count = (int32_t)from->token_count,
                                      .position_first = (int32_t)from->first_position};
+        wanted = want_logits(self, plan, i, rows, wanted);
         rows += (int32_t)from->token_count;
-        if (from->wants_token) {
-            self->wanting[wanted] = i;
-            self->logits_rows[wanted++] = rows - 1;
-        }
     }
     return (struct model_batch){.token_ids = self->token_ids,
                                 .row_count = rows,
@@ -162,18 +207,38 @@ static void choose(struct executor_model *self, const struct core_sequence *sequ
     }
 }
 
+static void score(struct executor_model *self, const struct core_plan *plan,
+                  const struct wanted *wanted, const struct engine *engine, const float *logits,
+                  struct executor_choice *out_choice, float *out_scores)
+{
+    struct llm_error error;
+    const struct core_sequence *sequence = &plan->sequences[wanted->sequence];
+    uint32_t position = plan->positions[wanted->row] + 1;
+    uint32_t token = tables_ids(&engine->tables, sequence->slot)[position];
+    enum llm_status status = sampler_score(&self->sampler, logits, (int32_t)token, position,
+                                           &out_scores[wanted->row], &error);
+    if (status == LLM_OK)
+        return;
+    out_choice->status = status;
+    snprintf(out_choice->note, sizeof out_choice->note, "%.*s", LLM_NOTE_BYTES - 1, error.message);
+}
+
 static enum llm_status model_executor_run(struct executor *executor, const struct core_plan *plan,
                                           uint32_t model, const struct engine *engine,
-                                          struct executor_choice *out_choices,
+                                          struct executor_choice *out_choices, float *out_scores,
                                           struct llm_error *error)
 {
     struct executor_model *self = (struct executor_model *)executor;
     struct model_batch batch = gather(self, plan, model);
     enum llm_status status = model_forward(self->model, &self->kv, &batch, self->logits, error);
     for (int32_t row = 0; row < batch.logits_row_count && status == LLM_OK; row++) {
-        uint32_t i = self->wanting[row];
+        const struct wanted *wanted = &self->wanted[row];
         const float *logits = self->logits + (size_t)row * executor->facts.vocab_size;
-        choose(self, &plan->sequences[i], engine, logits, &out_choices[i]);
+        struct executor_choice *choice = &out_choices[wanted->sequence];
+        if (wanted->score)
+            score(self, plan, wanted, engine, logits, choice, out_scores);
+        else
+            choose(self, &plan->sequences[wanted->sequence], engine, logits, choice);
     }
     return status;
 }
@@ -186,7 +251,7 @@ static void model_executor_close(struct executor *executor)
     free(self->token_ids);
     free(self->sequences);
     free(self->logits_rows);
-    free(self->wanting);
+    free(self->wanted);
     free(self->logits);
     free(self);
 }
@@ -206,16 +271,15 @@ static enum llm_status open_stream(struct engine *engine, struct llm_error *erro
 static enum llm_status take_arrays(struct executor_model *self, const struct config *config,
                                    struct llm_error *error)
 {
-    size_t sequences = config->limits.sequences;
+    size_t sequences = config->limits.sequences, logits_rows = logits_rows_max(config);
     self->token_ids = calloc(config->limits.step_tokens, sizeof *self->token_ids);
     self->sequences = calloc(sequences, sizeof *self->sequences);
-    self->logits_rows = calloc(sequences, sizeof *self->logits_rows);
-    self->wanting = calloc(sequences, sizeof *self->wanting);
-    self->logits = calloc(sequences * self->base.facts.vocab_size, sizeof *self->logits);
-    if (!self->token_ids || !self->sequences || !self->logits_rows || !self->wanting ||
+    self->logits_rows = calloc(logits_rows, sizeof *self->logits_rows);
+    self->wanted = calloc(logits_rows, sizeof *self->wanted);
+    self->logits = calloc(logits_rows * self->base.facts.vocab_size, sizeof *self->logits);
+    if (!self->token_ids || !self->sequences || !self->logits_rows || !self->wanted ||
         !self->logits)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the logits of %zu sequences",
-                        sequences);
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for %zu rows of logits", logits_rows);
     return LLM_OK;
 }
 
@@ -228,10 +292,7 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
     const struct model_options options = {
         .stream = engine->stream,
         .batch_rows_max = (uint32_t)engine->config.limits.step_tokens,
-        .logits_rows_max =
-            (uint32_t)(engine->config.limits.sequences < engine->config.limits.step_tokens
-                           ? engine->config.limits.sequences
-                           : engine->config.limits.step_tokens),
+        .logits_rows_max = logits_rows_max(&engine->config),
         .context_max_tokens = (uint32_t)engine->config.models.context_tokens,
     };
     enum llm_status status = model_open(&self->model, &files, &memory, &options, error);
@@ -252,8 +313,14 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
                                     const char *path, struct llm_error *error)
 {
-    static const struct executor_ops ops = {model_executor_set_pool, model_executor_run,
-                                            model_executor_close};
+    static const struct executor_ops ops = {
+        .set_pool = model_executor_set_pool,
+        .zero_block = model_executor_zero_block,
+        .copy_block = model_executor_copy_block,
+        .quiet = model_executor_quiet,
+        .run = model_executor_run,
+        .close = model_executor_close,
+    };
     struct executor_model *self = calloc(1, sizeof *self);
     if (!self)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for a model");

@@ -1,12 +1,15 @@
 #include "daemon/engine/intake.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "daemon/engine/context_ops.h"
 #include "daemon/engine/control.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/journal.h"
+#include "daemon/engine/on_context.h"
 #include "daemon/engine/publish.h"
 #include "daemon/engine/report.h"
 #include "shm/check.h"
@@ -39,6 +42,12 @@ static enum llm_status copy_part(const struct connection *connection, uint64_t a
     return LLM_OK;
 }
 
+enum llm_status intake_copy(const struct connection *connection, uint64_t arena_offset, void *out,
+                            size_t bytes, struct llm_error *error)
+{
+    return copy_part(connection, arena_offset, out, bytes, error);
+}
+
 /* 9120 as "9 120" */
 static const char *grouped(uint32_t number, char out[16])
 {
@@ -54,31 +63,61 @@ static const char *grouped(uint32_t number, char out[16])
     return out;
 }
 
+/* Nothing is known of an empty context: not even its first token could be scored. */
+static enum llm_status check_context(const struct llm_request_body *body,
+                                     const struct on_context *on,
+                                     const struct executor_facts *facts, struct llm_error *error)
+{
+    char before[16], have[16], most[16];
+    if (on->slot == CONTEXT_NONE)
+        return LLM_OK;
+    if (on->length == 0 && body->prompt_tokens == 0)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "context and prompt are empty: at least 1 token is needed");
+    if ((body->flags & LLM_REQUEST_SCORE) && on->length == 0 && body->score_from == 0)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "the context is empty: its first token has no log-probability");
+    if ((uint64_t)on->length + body->prompt_tokens > facts->context_tokens_max)
+        return llm_fail(
+            error, LLM_ERR_LIMIT,
+            "context of %s tokens and prompt of %s do not fit the model's context of %s",
+            grouped(on->length, before), grouped(body->prompt_tokens, have),
+            grouped(facts->context_tokens_max, most));
+    return LLM_OK;
+}
+
 static enum llm_status check_lengths(const struct llm_request_body *body,
+                                     const struct on_context *on,
                                      const struct executor_facts *facts, struct llm_error *error)
 {
     char have[16], most[16];
+    enum llm_status status = check_context(body, on, facts, error);
+    if (status != LLM_OK)
+        return status;
     if (body->prompt_tokens > facts->context_tokens_max)
         return llm_fail(
             error, LLM_ERR_LIMIT, "prompt of %s tokens does not fit the model's context of %s",
             grouped(body->prompt_tokens, have), grouped(facts->context_tokens_max, most));
-    if (body->prompt_tokens == facts->context_tokens_max)
-        return llm_fail(
-            error, LLM_ERR_LIMIT,
-            "prompt of %s tokens fills the model's context and leaves no room to answer",
-            grouped(body->prompt_tokens, have));
+    bool answers = !(body->flags & (LLM_REQUEST_SCORE | LLM_REQUEST_COMPUTE));
+    if (answers && on->length + body->prompt_tokens == facts->context_tokens_max)
+        return llm_fail(error, LLM_ERR_LIMIT,
+                        "%s of %s tokens fills the model's context and leaves no room to answer",
+                        on->length > 0 ? "context" : "prompt",
+                        grouped(on->length + body->prompt_tokens, have));
     if (body->stop_string_count > 0 && !facts->vocab)
         return llm_fail(error, LLM_ERR_UNSUPPORTED,
                         "model \"%s\" has no text, so it cannot stop at strings", facts->name);
     return LLM_OK;
 }
 
+/* Behind the context's ids, which are copied last: only a request that will be needs them. */
 static enum llm_status take_prompt(const struct engine *engine, const struct connection *connection,
-                                   const struct llm_submission *submission, uint32_t slot,
-                                   uint32_t vocab_size, struct llm_error *error)
+                                   const struct llm_submission *submission,
+                                   const struct on_context *on, uint32_t slot, uint32_t vocab_size,
+                                   struct llm_error *error)
 {
     const struct llm_request_body *body = &engine->tables.requests[slot].body;
-    uint32_t *ids = tables_ids(&engine->tables, slot);
+    uint32_t *ids = tables_ids(&engine->tables, slot) + on->length;
     enum llm_status status = copy_part(connection, submission->body_offset + sizeof *body, ids,
                                        body->prompt_tokens * sizeof *ids, error);
     for (uint32_t i = 0; i < body->prompt_tokens && status == LLM_OK; i++)
@@ -120,10 +159,10 @@ static enum llm_status take_stops(const struct connection *connection,
     return status;
 }
 
-/* Copy and check the whole body into the record and the row of `slot`. */
-static enum llm_status take_body(struct engine *engine, struct connection *connection,
-                                 const struct llm_submission *submission, uint32_t slot,
-                                 uint32_t *out_model, struct llm_error *error)
+/* The fixed part: who it is for, which model, which context. */
+static enum llm_status take_fixed(struct engine *engine, struct connection *connection,
+                                  const struct llm_submission *submission, uint32_t slot,
+                                  struct on_context *out_on, struct llm_error *error)
 {
     struct llm_reqtab_record *record = &engine->tables.requests[slot];
     if (submission->body_bytes < sizeof record->body)
@@ -134,16 +173,43 @@ static enum llm_status take_body(struct engine *engine, struct connection *conne
     if (status == LLM_OK)
         status = llm_request_check(&record->body, submission->body_bytes, error);
     if (status == LLM_OK)
-        status = engine_find_model(engine, record->body.model, out_model, error);
-    if (status != LLM_OK)
-        return status;
-    const struct executor_facts *facts = &engine->executors[*out_model]->facts;
-    status = check_lengths(&record->body, facts, error);
+        status = on_context_find(engine, connection, submission, &record->body, out_on, error);
+    if (status == LLM_OK && out_on->slot == CONTEXT_NONE)
+        status = engine_find_model(engine, record->body.model, &out_on->model, error);
+    return status;
+}
+
+/* Copy and check what follows it, into the record and the row of `slot`. */
+static enum llm_status take_parts(struct engine *engine, struct connection *connection,
+                                  const struct llm_submission *submission,
+                                  const struct on_context *on, uint32_t slot,
+                                  struct llm_error *error)
+{
+    struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    const struct executor_facts *facts = &engine->executors[on->model]->facts;
+    enum llm_status status = check_lengths(&record->body, on, facts, error);
     if (status == LLM_OK)
-        status = take_prompt(engine, connection, submission, slot, facts->vocab_size, error);
+        status = take_prompt(engine, connection, submission, on, slot, facts->vocab_size, error);
     if (status == LLM_OK)
         status = take_stops(connection, submission, record, error);
     return status;
+}
+
+/* From here on its prompt is all that stands before its answer, and its model has a name. */
+static void join_context(struct engine *engine, const struct connection *connection,
+                         const struct on_context *on, uint32_t slot)
+{
+    struct llm_request_body *body = &engine->tables.requests[slot].body;
+    if (on->slot == CONTEXT_NONE)
+        return;
+    contexts_copy_ids(engine, on->slot, 0, on->length, tables_ids(&engine->tables, slot));
+    users_charge(&engine->users, connection->user, on->length * (uint32_t)sizeof(uint32_t));
+    body->prompt_tokens += on->length;
+    if (body->flags & LLM_REQUEST_SCORE)
+        body->score_from += on->length;
+    snprintf(body->model, sizeof body->model, "%s", engine->executors[on->model]->facts.name);
+    engine->tables.requests[slot].context_id = context_now(engine, on->slot)->context_id;
+    engine->requests[slot].domains = on_context_domains(engine, connection, on->slot, body->flags);
 }
 
 static enum llm_status check_sampling(const struct engine *engine, uint32_t slot, uint32_t model,
@@ -158,46 +224,6 @@ static enum llm_status check_sampling(const struct engine *engine, uint32_t slot
 }
 
 /* ---- Admission ------------------------------------------------------------------------------------- */
-
-static uint32_t find_free_slot(const struct engine *engine)
-{
-    for (uint32_t slot = 0; slot < engine->tables.request_slots; slot++)
-        if (engine->requests[slot].place == REQUEST_FREE)
-            return slot;
-    return REQUEST_NONE;
-}
-
-static enum llm_status check_room(const struct engine *engine, const struct connection *connection,
-                                  uint32_t slot, struct llm_error *error)
-{
-    if (slot == REQUEST_NONE)
-        return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
-                        engine->tables.request_slots);
-    return users_may_request(&engine->users, connection->user, error);
-}
-
-static void fill_record(struct engine *engine, const struct connection *connection,
-                        const struct llm_submission *submission, uint32_t slot)
-{
-    struct llm_reqtab_record *record = &engine->tables.requests[slot];
-    atomic_store_explicit(&record->published, 0, memory_order_relaxed);
-    record->deaths = 1; /* one attempt without a token so far, from now on */
-    record->request_id = engine->next_request_id++;
-    record->connection_id = connection->peer.id;
-    record->queue_position = connection->queue.head;
-    record->connection_slot = connection->peer.slot;
-    record->stream_slot = submission->stream_slot;
-    record->stream_epoch = submission->stream_epoch;
-    record->log_offset = submission->log_offset;
-    record->log_words = submission->log_words;
-    record->status = record->finish = record->cached_tokens = 0;
-    record->admitted_ns = llm_now_ns();
-    record->deadline_ns = submission->deadline_ns;
-    record->first_token_us = record->last_token_us = 0;
-    record->uid = connection->peer.uid;
-    record->gid = connection->peer.gid;
-    record->note[0] = '\0';
-}
 
 static enum llm_status choose_seed(struct llm_request_body *body, struct llm_error *error)
 {
@@ -225,42 +251,59 @@ static enum llm_status open_writer(struct connection *connection,
     return status;
 }
 
+/* A request that the core has just admitted is not to be: nobody has heard of it. */
+static void withdraw(struct engine *engine, uint32_t slot)
+{
+    uint32_t count;
+    (void)core_effects(engine->core, &count);
+    CHECK(count == 0 && core_cancel(engine->core, slot, CORE_FINISH_CANCELLED));
+    const struct core_effect *effects = core_effects(engine->core, &count);
+    CHECK(count == 1 && effects[0].kind == CORE_REQUEST_FINISHED && effects[0].slot == slot);
+}
+
+/* Into the core, and onto its context. */
+static enum llm_status place(struct engine *engine, const struct on_context *on, uint32_t slot,
+                             struct llm_error *error)
+{
+    struct core_request request = request_for_core(engine, slot, false);
+    enum llm_status status = core_admit(engine->core, &request, slot, error);
+    if (status != LLM_OK)
+        return status;
+    status = on_context_begin(engine, on, slot, error);
+    if (status != LLM_OK)
+        withdraw(engine, slot);
+    return status;
+}
+
 /* From a sound entry to a request in the core that nobody knows of yet. */
 static enum llm_status prepare(struct engine *engine, struct connection *connection,
                                const struct llm_submission *submission, uint32_t slot,
-                               struct llm_error *error)
+                               struct on_context *out_on, struct llm_error *error)
 {
-    uint32_t model = 0;
-    enum llm_status status = take_body(engine, connection, submission, slot, &model, error);
+    enum llm_status status = take_fixed(engine, connection, submission, slot, out_on, error);
     struct llm_request_body *body = &engine->tables.requests[slot].body;
     if (status == LLM_OK)
         status = users_may_have_priority(&engine->users, connection->user, body->priority, error);
     if (status == LLM_OK)
+        status = take_parts(engine, connection, submission, out_on, slot, error);
+    if (status == LLM_OK)
         status = choose_seed(body, error);
     if (status != LLM_OK)
         return status;
-    request_init(engine, slot, connection, model); /* from the record: as recovery will */
-    status = check_sampling(engine, slot, model, error);
+    request_init(engine, slot, connection, out_on->model); /* from the record: as recovery will */
+    status = check_sampling(engine, slot, out_on->model, error);
     if (status == LLM_OK)
         status = open_writer(connection, submission, body, &engine->requests[slot].writer, error);
     if (status != LLM_OK)
         return status;
-    fill_record(engine, connection, submission, slot);
-    struct core_request request = request_for_core(engine, slot, false);
-    return core_admit(engine->core, &request, slot, error);
+    request_fill_record(engine, connection, submission, slot);
+    join_context(engine, connection, out_on, slot);
+    return place(engine, out_on, slot, error);
 }
 
-static void admit(struct engine *engine, struct connection *connection,
-                  const struct llm_submission *submission, uint32_t slot)
+static void admit(struct engine *engine, uint32_t slot)
 {
-    struct request *request = &engine->requests[slot];
-    request->place = REQUEST_IN_CORE;
-    connection->stream_request[submission->stream_slot] = slot + 1;
-    connection->live_streams++;
-    engine->requests_live++;
-    engine->users.rows[request->user].requests++;
-    if (submission->deadline_ns != 0 && submission->deadline_ns < engine->next_deadline_ns)
-        engine->next_deadline_ns = submission->deadline_ns;
+    request_enter(engine, slot, REQUEST_IN_CORE);
     journal_live(engine, slot);
     publish_opened(engine, slot);
     report_admitted(engine, slot);
@@ -271,16 +314,18 @@ static void generate(struct engine *engine, struct connection *connection,
                      const struct llm_submission *submission, struct llm_stream_writer *writer)
 {
     struct llm_error error;
-    uint32_t slot = find_free_slot(engine);
+    struct on_context on = ON_CONTEXT_NONE;
+    uint32_t slot = REQUEST_NONE;
     enum llm_status status = drain_admits(engine, &error);
     if (status == LLM_OK)
-        status = check_room(engine, connection, slot, &error);
+        status = requests_find_free(engine, connection, &slot, &error);
     if (status == LLM_OK)
-        status = prepare(engine, connection, submission, slot, &error);
+        status = prepare(engine, connection, submission, slot, &on, &error);
     if (status == LLM_OK) {
-        admit(engine, connection, submission, slot);
+        admit(engine, slot);
         return;
     }
+    on_context_drop(engine, &on);
     report_count(engine, LLM_COUNTER_REQUESTS_REFUSED, 1);
     publish_answer(engine, connection, writer, status, LLM_FINISH_FAILED, error.message);
 }
@@ -368,6 +413,8 @@ static bool take_one(struct engine *engine, struct connection *connection)
         users_entered(&engine->users, connection->user, submission.body_bytes);
         if (submission.operation == LLM_OP_GENERATE)
             generate(engine, connection, &submission, &writer);
+        else if (submission.operation == LLM_OP_CONTEXT)
+            context_answer(engine, connection, &submission, &writer);
         else
             control_answer(engine, connection, &submission, &writer);
     }

@@ -18,6 +18,10 @@
 #define LLMD_ENGINE_INTAKE_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shm/status.h"
 
 #define INTAKE_AT_ONCE 32
 
@@ -29,5 +33,8 @@ bool intake_pass(struct engine *engine);
 /* Whether anything waits at a hot connection; at this one. */
 bool intake_waits(const struct engine *engine);
 bool intake_waits_at(const struct connection *connection);
+/* Copy [bytes] of the arena, once; the caller has checked that they lie inside it. LLM_ERR_SYSTEM. */
+enum llm_status intake_copy(const struct connection *connection, uint64_t arena_offset, void *out,
+                            size_t bytes, struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

@@ -179,8 +179,58 @@ void journal_block_sealed(struct engine *engine, block_id block)
     CRASH_POINT(block_sealed);
 }
 
+void journal_block_widened(struct engine *engine, block_id block)
+{
+    uint64_t domain = core_block_info(engine->core, block).domain;
+    atomic_store_explicit(&engine->tables.blocks[block].domain, domain, memory_order_release);
+    CRASH_POINT(block_widened);
+}
+
+void journal_block_quarantined(struct engine *engine, block_id block)
+{
+    change_state(&engine->tables.blocks[block].word, LLM_BLOCK_QUARANTINED);
+    CRASH_POINT(block_waits);
+}
+
 void journal_block_freed(struct engine *engine, block_id block)
 {
     change_state(&engine->tables.blocks[block].word, LLM_BLOCK_FREE);
     CRASH_POINT(block_freed);
+}
+
+/* ---- ctxrow, ctxtab -------------------------------------------------------------------------------- */
+
+void journal_row_end(struct llm_ctxrow_record *row, uint32_t end)
+{
+    CRASH_POINT(row_ids);
+    /* Pairs with the acquire in rows_adopt(): the ids below `end` are there. */
+    atomic_store_explicit(&row->end, end, memory_order_release);
+    CRASH_POINT(row_end);
+}
+
+void journal_row_live(struct llm_ctxrow_record *row, uint32_t parent, uint32_t start, uint32_t end,
+                      uint32_t uid)
+{
+    row->parent = parent;
+    row->start = start;
+    row->uid = uid;
+    atomic_store_explicit(&row->end, end, memory_order_relaxed);
+    CRASH_POINT(row_fields);
+    begin(&row->word, LLM_CTXROW_LIVE);
+    CRASH_POINT(row_live);
+}
+
+void journal_row_free(struct llm_ctxrow_record *row)
+{
+    change_state(&row->word, LLM_CTXROW_FREE);
+    CRASH_POINT(row_free);
+}
+
+void journal_context(struct llm_ctxtab_record *record, const struct llm_ctx_version *version,
+                     enum llm_ctx_state state)
+{
+    record->versions[(llm_word_generation(word_of(&record->word)) + 1) & 1] = *version;
+    CRASH_POINT(ctx_version);
+    begin(&record->word, state);
+    CRASH_POINT(ctx_word);
 }

@@ -7,7 +7,8 @@
  *            admission   record and prompt -> LIVE -> stream opened -> conntab.queue_head -> down.queue_head
  *            token       id in reqtok -> published -> log -> commit word
  *            end         status, finish, note -> ANSWERED -> stream done -> FREE
- *            block       WRITING -> rows computed -> header and ids -> SEALED -> ... -> FREE
+ *            context     ids in ctxids -> row's end, or row LIVE -> version -> context's word -> rows nobody has: FREE
+ *            block       WRITING -> rows computed -> header and ids -> SEALED -> (wider domain) -> ... -> FREE
  *
  *          A crash between any two stores is a state that recovery.c understands; each store is followed by
  *          a CRASH_POINT at which the tests kill the engine.
@@ -45,7 +46,21 @@ void journal_free(struct engine *engine, uint32_t slot);
 
 void journal_block_taken(struct engine *engine, block_id block);
 void journal_block_sealed(struct engine *engine, block_id block);
+/* Others may find it now: the header's domain is that of core_block_info(). */
+void journal_block_widened(struct engine *engine, block_id block);
 void journal_block_freed(struct engine *engine, block_id block);
+/* Was being written when an engine died: free once the device is quiet (recovery.h). */
+void journal_block_quarantined(struct engine *engine, block_id block);
+
+/* Ids below `end` are in the row: so many count from now on, more than before or fewer. */
+void journal_row_end(struct llm_ctxrow_record *row, uint32_t end);
+/* A new row, whose ids are there. */
+void journal_row_live(struct llm_ctxrow_record *row, uint32_t parent, uint32_t start, uint32_t end,
+                      uint32_t uid);
+void journal_row_free(struct llm_ctxrow_record *row);
+/* A context becomes `version`, all at once; with LLM_CTX_FREE it ends, and the version says by whom. */
+void journal_context(struct llm_ctxtab_record *record, const struct llm_ctx_version *version,
+                     enum llm_ctx_state state);
 
 /* Of everything in the header but the word's state and the value itself, and of the ids. */
 uint32_t journal_block_check(const struct llm_kvhdr_record *header, uint64_t generation,

@@ -1,7 +1,9 @@
 #include "daemon/engine/publish.h"
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/follow.h"
 #include "daemon/engine/journal.h"
+#include "daemon/engine/on_context.h"
 #include "daemon/engine/report.h"
 #include "shm/check.h"
 #include "shm/clock.h"
@@ -50,8 +52,8 @@ void publish_opened(struct engine *engine, uint32_t slot)
     struct request *request = &engine->requests[slot];
     struct llm_stream_facts facts = facts_of(engine, record);
     uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
-    const uint32_t *ids = tables_ids(&engine->tables, slot) + record->body.prompt_tokens;
-    const float *logprobs = tables_logprobs(&engine->tables, slot) + record->body.prompt_tokens;
+    const uint32_t *ids = tables_ids(&engine->tables, slot) + request_answer_start(record);
+    const float *logprobs = tables_logprobs(&engine->tables, slot) + request_answer_start(record);
     llm_stream_writer_open(&request->writer, &facts, ids, logprobs, count);
     publish_moved(engine, request->connection);
     publish_announce(engine);
@@ -77,25 +79,50 @@ static uint32_t elapsed_us(uint64_t since_ns, uint64_t now_ns)
     return us > UINT32_MAX ? UINT32_MAX : us == 0 ? 1 : (uint32_t)us;
 }
 
-static void publish_token(struct engine *engine, uint32_t slot, uint32_t token, uint64_t now_ns)
+static void tell_client(struct engine *engine, uint32_t slot, uint32_t position, uint32_t more,
+                        uint64_t now_ns)
+{
+    struct request *request = &engine->requests[slot];
+    if (!request->connection)
+        return;
+    llm_stream_writer_append(&request->writer, tables_ids(&engine->tables, slot) + position,
+                             tables_logprobs(&engine->tables, slot) + position, more, now_ns);
+    publish_moved(engine, request->connection);
+}
+
+void publish_ids(struct engine *engine, uint32_t slot, uint32_t more, uint64_t now_ns)
 {
     struct llm_reqtab_record *record = &engine->tables.requests[slot];
-    struct request *request = &engine->requests[slot];
     uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
-    uint32_t position = record->body.prompt_tokens + count;
-    CHECK(tables_ids(&engine->tables, slot)[position] == token); /* the core appended it */
-    tables_logprobs(&engine->tables, slot)[position] = request->logprob;
     record->last_token_us = elapsed_us(record->admitted_ns, now_ns);
     if (count == 0)
         record->first_token_us = record->last_token_us;
-    journal_published(engine, slot, count + 1);
+    journal_published(engine, slot, count + more);
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE; /* it has proved itself */
-    report_token(engine, slot, count + 1);
-    if (!request->connection)
-        return;
-    llm_stream_writer_append(&request->writer, &token, &request->logprob, 1, now_ns);
-    publish_moved(engine, request->connection);
+    report_tokens(engine, slot, count + more, more);
+    tell_client(engine, slot, request_answer_start(record) + count, more, now_ns);
+    follow_published(engine, slot);
+}
+
+static void publish_token(struct engine *engine, uint32_t slot, uint32_t token, uint64_t now_ns)
+{
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    uint32_t position =
+        record->body.prompt_tokens + atomic_load_explicit(&record->published, memory_order_relaxed);
+    CHECK(tables_ids(&engine->tables, slot)[position] == token); /* the core appended it */
+    tables_logprobs(&engine->tables, slot)[position] = engine->requests[slot].logprob;
+    publish_ids(engine, slot, 1, now_ns);
+}
+
+/* The prompt's own ids below `end`; the step put their log-probabilities beside them. */
+static void publish_scored(struct engine *engine, uint32_t slot, uint32_t end, uint64_t now_ns)
+{
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    uint32_t from =
+        record->body.score_from + atomic_load_explicit(&record->published, memory_order_relaxed);
+    CHECK(end > from && end <= record->body.prompt_tokens);
+    publish_ids(engine, slot, end - from, now_ns);
 }
 
 static enum llm_status status_of(const struct request *request, enum core_finish finish)
@@ -116,6 +143,7 @@ static void release_slot(struct engine *engine, uint32_t slot)
     }
     if (request->place == REQUEST_IN_LINE)
         engine->requests_in_line--;
+    follow_forget(engine, slot);
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
@@ -128,12 +156,14 @@ void publish_finished(struct engine *engine, uint32_t slot, enum core_finish fin
 {
     struct request *request = &engine->requests[slot];
     enum llm_status status = status_of(request, finish);
+    on_context_end(engine, slot, finish);
     journal_answered(engine, slot, status, (enum llm_finish)finish, request->end_note);
     if (request->connection) {
         llm_stream_writer_finish(&request->writer, status, (enum llm_finish)finish,
                                  request->end_note);
         publish_moved(engine, request->connection);
     }
+    follow_finished(engine, slot, finish);
     report_finished(engine, slot, finish);
     release_slot(engine, slot);
     journal_free(engine, slot);
@@ -146,21 +176,46 @@ static void publish_started(struct engine *engine, uint32_t slot)
     struct llm_reqtab_record *record = &engine->tables.requests[slot];
     struct request *request = &engine->requests[slot];
     struct core_request_info info = core_request_info(engine->core, slot);
-    if (atomic_load_explicit(&record->published, memory_order_relaxed) > 0)
-        return; /* goes on after a preemption or a death: what it reused at first is what counts */
+    /* When it goes on after a preemption or a death, what it reused at first is what counts. */
+    bool first = atomic_load_explicit(&record->published, memory_order_relaxed) == 0;
+    report_started(engine, slot, info.cached_tokens, first);
+    if (!first)
+        return;
     record->cached_tokens = info.cached_tokens;
-    report_started(engine, info.cached_tokens);
     if (request->connection)
         llm_stream_writer_set_cached(&request->writer, info.cached_tokens);
 }
 
 /* ---- Effects --------------------------------------------------------------------------------------- */
 
+/* Whose geometry the block has; NULL: its slab is nobody's again, and with it what was to be done. */
+static struct executor *executor_of(const struct engine *engine, block_id block)
+{
+    uint32_t model = core_block_model(engine->core, block);
+    return model < engine->executor_count ? engine->executors[model] : NULL;
+}
+
+static void publish_taken(struct engine *engine, block_id block, bool zero)
+{
+    journal_block_taken(engine, block);
+    struct executor *executor = zero ? executor_of(engine, block) : NULL;
+    if (executor)
+        executor->ops->zero_block(executor, block);
+}
+
+/* The rows count for nothing before the block is sealed, so nothing is written down. */
+static void publish_copied(struct engine *engine, block_id to, block_id from)
+{
+    struct executor *executor = executor_of(engine, to);
+    if (executor)
+        executor->ops->copy_block(executor, to, from);
+}
+
 static void publish_effect(struct engine *engine, const struct core_effect *effect, uint64_t now_ns)
 {
     switch (effect->kind) {
     case CORE_BLOCK_TAKEN:
-        journal_block_taken(engine, effect->block);
+        publish_taken(engine, effect->block, effect->value != 0);
         break;
     case CORE_BLOCK_SEALED:
         journal_block_sealed(engine, effect->block);
@@ -172,14 +227,19 @@ static void publish_effect(struct engine *engine, const struct core_effect *effe
         publish_started(engine, effect->slot);
         break;
     case CORE_REQUEST_PREEMPTED:
-        break; /* counted by the core; what it published stays published */
+        report_preempted(engine, effect->slot); /* what it published stays published */
+        break;
     case CORE_REQUEST_TOKEN:
         publish_token(engine, effect->slot, effect->value, now_ns);
         break;
     case CORE_BLOCK_COPIED:
+        publish_copied(engine, effect->block, effect->value);
+        break;
     case CORE_BLOCK_WIDENED:
+        journal_block_widened(engine, effect->block);
+        break;
     case CORE_REQUEST_SCORED:
-        CHECK(false); /* not yet: the core does not say these */
+        publish_scored(engine, effect->slot, effect->value, now_ns);
         break;
     case CORE_REQUEST_FINISHED:
         publish_finished(engine, effect->slot, (enum core_finish)effect->value);

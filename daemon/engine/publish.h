@@ -24,6 +24,8 @@ void publish_announce(struct engine *engine);
 
 /* Mirror what the last call into the core changed, and announce it. */
 void publish_effects(struct engine *engine);
+/* The next `more` ids of a request's row, with their log-probabilities, are its answer's. */
+void publish_ids(struct engine *engine, uint32_t slot, uint32_t more, uint64_t now_ns);
 /* End a request that the core has let go of, or never had. */
 void publish_finished(struct engine *engine, uint32_t slot, enum core_finish finish);
 

@@ -2,9 +2,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/engine/engine.h"
+#include "daemon/engine/follow.h"
 #include "daemon/engine/journal.h"
+#include "daemon/engine/on_context.h"
 #include "daemon/engine/publish.h"
 #include "daemon/engine/report.h"
 #include "daemon/engine/step.h"
@@ -13,6 +16,7 @@
 
 #define DEATHS_SUSPECT 1 /* attempts without a token: tried alone */
 #define DEATHS_POISON  2 /* not tried again */
+#define QUIET_LOOK_NS  1000000
 
 static unsigned state_of(const _Atomic uint64_t *word)
 {
@@ -65,8 +69,35 @@ static bool adopt(struct engine *engine, block_id block)
     return core_adopt_block(engine->core, block, &info, &error) == LLM_OK;
 }
 
-/* Candidates in the order of their depth; everything else is free at once: on the CPU nothing can still be
- * writing to a block when its engine is dead. */
+static bool perhaps_written(const struct llm_kvhdr_record *header)
+{
+    unsigned state = state_of(&header->word);
+    return state == LLM_BLOCK_WRITING || state == LLM_BLOCK_QUARANTINED;
+}
+
+/* Wait until no device can write to the pool any more; on the CPU nothing can when its engine is dead. */
+static void await_quiet(struct engine *engine)
+{
+    for (uint32_t model = 0; model < engine->executor_count; model++)
+        while (!engine->executors[model]->ops->quiet(engine->executors[model]))
+            nanosleep(&(struct timespec){.tv_nsec = QUIET_LOOK_NS}, NULL);
+}
+
+/* Blocks that a dead engine was writing; returns how many. The state outlives this engine's death too. */
+static uint32_t quarantine(struct engine *engine)
+{
+    uint32_t count = 0;
+    for (block_id block = 0; block < engine->tables.block_count; block++)
+        if (perhaps_written(&engine->tables.blocks[block])) {
+            journal_block_quarantined(engine, block);
+            count++;
+        }
+    if (count > 0)
+        await_quiet(engine);
+    return count;
+}
+
+/* Candidates in the order of their depth; everything else is free. */
 static uint32_t gather(struct engine *engine, struct candidate *candidates)
 {
     uint32_t count = 0;
@@ -87,6 +118,7 @@ enum llm_status recovery_adopt_blocks(struct engine *engine, struct llm_error *e
     if (!candidates)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory to look through %u blocks",
                         engine->tables.block_count);
+    uint32_t quarantined = quarantine(engine);
     uint32_t count = gather(engine, candidates), adopted = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (adopt(engine, candidates[i].block))
@@ -95,9 +127,9 @@ enum llm_status recovery_adopt_blocks(struct engine *engine, struct llm_error *e
             journal_block_freed(engine, candidates[i].block);
     }
     free(candidates);
-    if (count > 0)
+    if (count > 0 || quarantined > 0)
         log_event(LOG_LEVEL_INFO, "recovered blocks", log_count("adopted", adopted),
-                  log_count("of", count));
+                  log_count("of", count), log_count("quarantined", quarantined));
     return LLM_OK;
 }
 
@@ -118,27 +150,15 @@ static struct connection *connection_of(struct engine *engine,
 static bool record_whole(const struct engine *engine, const struct llm_reqtab_record *record,
                          uint32_t *out_model)
 {
-    uint64_t prompt = record->body.prompt_tokens;
+    uint64_t from = request_answer_start(record);
     uint64_t published = atomic_load_explicit(&record->published, memory_order_acquire);
-    return prompt > 0 && prompt + published <= engine->tables.context_tokens_max &&
+    return from > 0 && from <= record->body.prompt_tokens &&
+           record->body.prompt_tokens <= engine->tables.context_tokens_max &&
+           from + published <= engine->tables.context_tokens_max &&
            published <= record->body.max_tokens && record->body.stop_id_count <= LLM_STOP_IDS_MAX &&
            record->body.stop_string_count <= LLM_STOP_STRINGS_MAX &&
            record->body.model[LLM_NAME_BYTES - 1] == '\0' &&
            engine_find_model(engine, record->body.model, out_model, NULL) == LLM_OK;
-}
-
-static void occupy(struct engine *engine, uint32_t slot)
-{
-    struct request *request = &engine->requests[slot];
-    request->place = REQUEST_IN_LINE;
-    engine->requests_live++;
-    engine->users.rows[request->user].requests++;
-    engine->requests_in_line++;
-    request->connection->stream_request[engine->tables.requests[slot].stream_slot] = slot + 1;
-    request->connection->live_streams++;
-    uint64_t deadline_ns = engine->tables.requests[slot].deadline_ns;
-    if (deadline_ns != 0 && deadline_ns < engine->next_deadline_ns)
-        engine->next_deadline_ns = deadline_ns;
 }
 
 /* The stop strings' tail, and whether the last published token was the last of its answer. */
@@ -148,6 +168,8 @@ static enum core_finish replay_published(struct engine *engine, uint32_t slot)
     const uint32_t *ids = tables_ids(&engine->tables, slot) + record->body.prompt_tokens;
     uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
     enum core_finish finish = CORE_FINISH_NONE;
+    if (request_kind(record) == CORE_SCORE) /* its ids were given: none of them stops it */
+        return count == record->body.max_tokens ? CORE_FINISH_LENGTH : CORE_FINISH_NONE;
     for (uint32_t i = 0; i < count && finish == CORE_FINISH_NONE; i++)
         finish = step_finish_after(engine, slot, ids[i]);
     return finish;
@@ -171,18 +193,31 @@ static void put_into_core(struct engine *engine, uint32_t slot)
 
 static void go_on(struct engine *engine, uint32_t slot)
 {
+    struct llm_error error;
     uint32_t deaths = engine->tables.requests[slot].deaths;
-    occupy(engine, slot);
+    request_enter(engine, slot, REQUEST_IN_LINE);
     publish_opened(engine, slot);
     report_recovered(engine, slot);
+    follow_gather(engine, slot);
+    enum llm_status status = on_context_resume(engine, slot, &error);
     enum core_finish finish = replay_published(engine, slot);
-    if (finish != CORE_FINISH_NONE)
+    if (status != LLM_OK)
+        request_end(engine, slot, CORE_FINISH_FAILED, status, error.message);
+    else if (finish != CORE_FINISH_NONE)
         publish_finished(engine, slot, finish);
     else if (deaths >= DEATHS_POISON)
         request_end(engine, slot, CORE_FINISH_FAILED, LLM_ERR_POISON,
                     "the request was being computed at two engine deaths in a row");
     else if (deaths < DEATHS_SUSPECT)
         put_into_core(engine, slot);
+}
+
+static void go_on_following(struct engine *engine, uint32_t slot)
+{
+    request_enter(engine, slot, REQUEST_FOLLOWS);
+    publish_opened(engine, slot);
+    report_recovered(engine, slot);
+    follow_resume(engine, slot);
 }
 
 /* Decided, perhaps not told: tell it unless the record says that it was. */
@@ -230,6 +265,8 @@ static void resume(struct engine *engine, uint32_t slot)
     }
     if (state_of(&record->word) == LLM_REQ_ANSWERED)
         tell_again(engine, slot);
+    else if (record->leader_id != 0)
+        go_on_following(engine, slot);
     else
         go_on(engine, slot);
 }
@@ -243,16 +280,25 @@ static void free_connections(struct engine *engine)
             journal_detach(engine, slot);
 }
 
-void recovery_resume_requests(struct engine *engine)
+/* Those that follow another, or those that follow nobody. */
+static void resume_all(struct engine *engine, bool followers)
 {
-    free_connections(engine);
     for (uint32_t slot = 0; slot < engine->tables.request_slots; slot++) {
         const struct llm_reqtab_record *record = &engine->tables.requests[slot];
         if (record->request_id >= engine->next_request_id)
             engine->next_request_id = record->request_id + 1; /* ids are never used twice */
-        if (state_of(&record->word) != LLM_REQ_FREE)
+        if (state_of(&record->word) != LLM_REQ_FREE && (record->leader_id != 0) == followers)
             resume(engine, slot);
     }
+}
+
+/* Followers are there before their leaders go on, which may end at once. */
+void recovery_resume_requests(struct engine *engine)
+{
+    free_connections(engine);
+    resume_all(engine, true);
+    resume_all(engine, false);
+    follow_settle(engine);
     if (engine->requests_live > 0)
         log_event(LOG_LEVEL_INFO, "recovered requests", log_count("live", engine->requests_live),
                   log_count("in_line", engine->requests_in_line));

@@ -2,7 +2,9 @@
  * recovery.h - what a new engine makes of what the last one left.
  *
  * Idea     Nothing is repaired: what is valid is used, what is not is free. In this order:
- *            blocks     SEALED with a right check value, parents first, go into the cache; all others are free
+ *            blocks     SEALED with a right check value (also partly filled ones), parents first, go into the cache.
+ *                       What was being written is QUARANTINED until the devices are quiet, and then free, as all
+ *                       others are: a block is handed out again only when nobody can write to it any more
  *            requests   LIVE ones are published again from reqtok and put back into the core; ANSWERED ones get
  *                       their last stream record; those whose client is gone are free
  *          The core then computes what the cache cannot give back.

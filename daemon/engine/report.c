@@ -23,6 +23,31 @@ void report_error(struct engine *engine, const char *text)
     llm_status_note_error(engine->status->engine_errors, llm_wall_ns(), text);
 }
 
+/* ---- What happened to requests --------------------------------------------------------------------- */
+
+static void record_event(struct engine *engine, enum llm_status_event_kind kind, uint32_t slot,
+                         uint32_t value)
+{
+    uint64_t number = ++engine->events;
+    struct llm_status_event *entry = &engine->status->events[number % LLM_STATUS_EVENTS];
+    store(entry->number, 0); /* being written; a reader compares it before and after */
+    atomic_thread_fence(memory_order_release);
+    store(entry->at_ns, llm_now_ns());
+    store(entry->request_id, engine->tables.requests[slot].request_id);
+    store(entry->kind, (uint32_t)kind);
+    store(entry->value, value);
+    atomic_store_explicit(&entry->number, number, memory_order_release);
+}
+
+static uint64_t last_event(const struct engine *engine)
+{
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < LLM_STATUS_EVENTS; i++)
+        if (load(engine->status->events[i].number) > last)
+            last = load(engine->status->events[i].number);
+    return last;
+}
+
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
 void report_opened(struct engine *engine)
@@ -39,6 +64,7 @@ void report_opened(struct engine *engine)
     for (uint32_t slot = 0; slot < LLM_STATUS_REQUESTS_MAX; slot++)
         store(engine->status->requests[slot].request_id, 0);
     engine->steps = load(page->counters[LLM_COUNTER_STEPS]); /* the recorder goes on */
+    engine->events = last_event(engine);
     report_counts(engine);
 }
 
@@ -125,7 +151,8 @@ static void show_request(struct engine *engine, uint32_t slot)
     struct llm_status_request *row = &engine->status->requests[slot];
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
     store(row->connection_slot, record->connection_slot);
-    store(row->phase, LLM_PHASE_QUEUED);
+    store(row->phase,
+          engine->requests[slot].place == REQUEST_FOLLOWS ? LLM_PHASE_DECODE : LLM_PHASE_QUEUED);
     store(row->prompt_tokens, record->body.prompt_tokens);
     store(row->cached_tokens, record->cached_tokens);
     store(row->produced_tokens, load(record->published));
@@ -139,7 +166,9 @@ static void show_request(struct engine *engine, uint32_t slot)
 
 void report_admitted(struct engine *engine, uint32_t slot)
 {
-    uint32_t prompt_tokens = engine->tables.requests[slot].body.prompt_tokens;
+    /* A follower asks nothing of the model. */
+    bool follows = engine->requests[slot].place == REQUEST_FOLLOWS;
+    uint32_t prompt_tokens = follows ? 0 : engine->tables.requests[slot].body.prompt_tokens;
     struct llm_status_usage *usage = usage_of(engine, slot);
     report_count(engine, LLM_COUNTER_REQUESTS_ADMITTED, 1);
     report_count(engine, LLM_COUNTER_TOKENS_IN, prompt_tokens);
@@ -147,25 +176,38 @@ void report_admitted(struct engine *engine, uint32_t slot)
         store(usage->requests, load(usage->requests) + 1);
         store(usage->tokens_in, load(usage->tokens_in) + prompt_tokens);
     }
+    record_event(engine, LLM_EVENT_ADMITTED, slot, prompt_tokens);
     show_request(engine, slot);
 }
 
 void report_recovered(struct engine *engine, uint32_t slot)
 {
+    record_event(engine, LLM_EVENT_RECOVERED, slot, load(engine->tables.requests[slot].published));
     show_request(engine, slot);
 }
 
-void report_started(struct engine *engine, uint32_t cached_tokens)
+void report_started(struct engine *engine, uint32_t slot, uint32_t cached_tokens, bool first)
 {
-    report_count(engine, LLM_COUNTER_TOKENS_CACHED, cached_tokens);
+    record_event(engine, LLM_EVENT_STARTED, slot, cached_tokens);
+    if (first)
+        report_count(engine, LLM_COUNTER_TOKENS_CACHED, cached_tokens);
 }
 
-void report_token(struct engine *engine, uint32_t slot, uint32_t produced_tokens)
+void report_preempted(struct engine *engine, uint32_t slot)
+{
+    record_event(engine, LLM_EVENT_PREEMPTED, slot, load(engine->tables.requests[slot].published));
+}
+
+void report_tokens(struct engine *engine, uint32_t slot, uint32_t produced_tokens, uint32_t more)
 {
     struct llm_status_usage *usage = usage_of(engine, slot);
-    report_count(engine, LLM_COUNTER_TOKENS_OUT, 1);
+    if (engine->requests[slot].place !=
+        REQUEST_FOLLOWS) /* those were counted where they came from */
+        report_count(engine, LLM_COUNTER_TOKENS_OUT, more);
+    if (produced_tokens == more)
+        record_event(engine, LLM_EVENT_FIRST_TOKEN, slot, 0);
     if (usage)
-        store(usage->tokens_out, load(usage->tokens_out) + 1);
+        store(usage->tokens_out, load(usage->tokens_out) + more);
     store(engine->status->requests[slot].produced_tokens, produced_tokens);
 }
 
@@ -179,6 +221,7 @@ static enum llm_counter counter_of(enum core_finish finish)
 void report_finished(struct engine *engine, uint32_t slot, enum core_finish finish)
 {
     report_count(engine, counter_of(finish), 1);
+    record_event(engine, LLM_EVENT_FINISHED, slot, (uint32_t)finish);
     store(engine->status->requests[slot].request_id, 0);
     show_streams(engine, slot, 1);
 }
@@ -231,12 +274,17 @@ static void record_step(struct engine *engine, const struct core_plan *plan, uin
         decode_tokens += plan->sequences[i].token_count == 1;
     uint64_t step = ++engine->steps;
     struct llm_status_step *entry = &engine->status->steps[step % LLM_STATUS_STEPS];
+    struct core_counts counts = core_counts(engine->core);
     store(entry->step, 0); /* being written */
     store(entry->started_ns, started_ns);
     store(entry->duration_us, (uint32_t)((llm_now_ns() - started_ns) / LLM_NS_PER_US));
     store(entry->prefill_tokens, plan->token_count - decode_tokens);
     store(entry->decode_tokens, decode_tokens);
     store(entry->sequences, plan->sequence_count);
+    store(entry->blocks_held, counts.kv.held);
+    store(entry->blocks_cached, counts.kv.cached);
+    store(entry->requests_queued, counts.queued + engine->requests_in_line);
+    store(entry->engine_generation, (uint32_t)engine->generation);
     atomic_store_explicit(&entry->step, step, memory_order_release);
 }
 

@@ -31,8 +31,11 @@ void report_detached(struct engine *engine, uint32_t connection_slot);
 
 void report_admitted(struct engine *engine, uint32_t slot);
 void report_recovered(struct engine *engine, uint32_t slot);
-void report_started(struct engine *engine, uint32_t cached_tokens);
-void report_token(struct engine *engine, uint32_t slot, uint32_t produced_tokens);
+/* `first`: not after a preemption or an engine's death, when the tokens found count for nothing. */
+void report_started(struct engine *engine, uint32_t slot, uint32_t cached_tokens, bool first);
+void report_preempted(struct engine *engine, uint32_t slot);
+/* `more` tokens were published, `produced_tokens` in all. */
+void report_tokens(struct engine *engine, uint32_t slot, uint32_t produced_tokens, uint32_t more);
 void report_finished(struct engine *engine, uint32_t slot, enum core_finish finish);
 
 /* A step is done: the recorder, the counts of blocks and requests, the heartbeat. */

@@ -3,9 +3,78 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/engine/contexts.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/publish.h"
 #include "shm/check.h"
+#include "shm/clock.h"
+
+enum core_request_kind request_kind(const struct llm_reqtab_record *record)
+{
+    if (record->body.flags & LLM_REQUEST_SCORE)
+        return CORE_SCORE;
+    return record->body.flags & LLM_REQUEST_COMPUTE ? CORE_COMPUTE : CORE_GENERATE;
+}
+
+uint32_t request_answer_start(const struct llm_reqtab_record *record)
+{
+    return request_kind(record) == CORE_SCORE ? record->body.score_from
+                                              : record->body.prompt_tokens;
+}
+
+enum llm_status requests_find_free(const struct engine *engine, const struct connection *connection,
+                                   uint32_t *out_slot, struct llm_error *error)
+{
+    uint32_t slot = 0;
+    while (slot < engine->tables.request_slots && engine->requests[slot].place != REQUEST_FREE)
+        slot++;
+    if (slot == engine->tables.request_slots)
+        return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
+                        engine->tables.request_slots);
+    enum llm_status status = users_may_request(&engine->users, connection->user, error);
+    if (status != LLM_OK)
+        return status;
+    *out_slot = slot;
+    return LLM_OK;
+}
+
+void request_fill_record(struct engine *engine, const struct connection *connection,
+                         const struct llm_submission *submission, uint32_t slot)
+{
+    struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    atomic_store_explicit(&record->published, 0, memory_order_relaxed);
+    record->deaths = 1; /* one attempt without a token so far, from now on */
+    record->request_id = engine->next_request_id++;
+    record->connection_id = connection->peer.id;
+    record->queue_position = connection->queue.head;
+    record->connection_slot = connection->peer.slot;
+    record->stream_slot = submission->stream_slot;
+    record->stream_epoch = submission->stream_epoch;
+    record->log_offset = submission->log_offset;
+    record->log_words = submission->log_words;
+    record->status = record->finish = record->cached_tokens = 0;
+    record->admitted_ns = llm_now_ns();
+    record->deadline_ns = submission->deadline_ns;
+    record->first_token_us = record->last_token_us = 0;
+    record->uid = connection->peer.uid;
+    record->gid = connection->peer.gid;
+    record->context_id = record->leader_id = 0;
+    record->note[0] = '\0';
+}
+
+void request_enter(struct engine *engine, uint32_t slot, enum request_place place)
+{
+    struct request *request = &engine->requests[slot];
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    request->place = place;
+    request->connection->stream_request[record->stream_slot] = slot + 1;
+    request->connection->live_streams++;
+    engine->requests_live++;
+    engine->requests_in_line += place == REQUEST_IN_LINE;
+    engine->users.rows[request->user].requests++;
+    if (record->deadline_ns != 0 && record->deadline_ns < engine->next_deadline_ns)
+        engine->next_deadline_ns = record->deadline_ns;
+}
 
 static uint32_t top_k_within(uint32_t top_k)
 {
@@ -21,6 +90,7 @@ static struct sampling sampling_of(const struct llm_reqtab_record *record)
         .top_p = body->top_p,
         .min_p = body->min_p,
         .seed = body->seed,
+        .branch = body->branch,
         .max_tokens = body->max_tokens,
         .want_logprob = (body->flags & LLM_REQUEST_LOGPROBS) != 0,
         .stop_ids = (const int32_t *)record->stop_ids,
@@ -36,6 +106,11 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
     *request = (struct request){.connection = connection,
                                 .user = connection->user,
                                 .model = model,
+                                .domains = connection->domains,
+                                .context = CONTEXT_NONE,
+                                .leader = REQUEST_NONE,
+                                .first_follower = REQUEST_NONE,
+                                .next_follower = REQUEST_NONE,
                                 .sampling = sampling_of(record)};
     stop_strings_init(&request->stops, record);
 }
@@ -43,15 +118,20 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
 struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered)
 {
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    enum core_request_kind kind = request_kind(record);
+    uint32_t published = atomic_load_explicit(&record->published, memory_order_relaxed);
     return (struct core_request){
         .request_id = record->request_id,
         .uid = record->uid,
-        .domains = &engine->connections[record->connection_slot].domain,
-        .domain_count = 1,
+        .domains = engine->requests[slot].domains.domains,
+        .domain_count = engine->requests[slot].domains.count,
         .model = engine->requests[slot].model,
         .prompt_tokens = record->body.prompt_tokens,
-        .generated_tokens = atomic_load_explicit(&record->published, memory_order_relaxed),
-        .max_tokens = record->body.max_tokens,
+        .generated_tokens = kind == CORE_GENERATE ? published : 0,
+        .max_tokens = kind == CORE_GENERATE ? record->body.max_tokens : 0,
+        .kind = kind,
+        .score_from = kind == CORE_SCORE ? record->body.score_from + published : 0,
+        .priority = record->body.priority,
         .recovered = recovered,
     };
 }
@@ -62,7 +142,7 @@ void request_end(struct engine *engine, uint32_t slot, enum core_finish finish,
     struct request *request = &engine->requests[slot];
     request->end_status = status;
     snprintf(request->end_note, sizeof request->end_note, "%s", note);
-    if (request->place == REQUEST_IN_LINE) {
+    if (request->place == REQUEST_IN_LINE || request->place == REQUEST_FOLLOWS) {
         publish_finished(engine, slot, finish);
         return;
     }

@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/core/effect.h"
+#include "daemon/core/core.h"
+#include "daemon/engine/domains.h"
 #include "daemon/engine/stop_strings.h"
 #include "daemon/sample/sampling.h"
 #include "shm/status.h"
@@ -22,11 +23,13 @@
 struct connection;
 struct engine;
 struct llm_reqtab_record;
+struct llm_submission;
 
 enum request_place {
     REQUEST_FREE,
     REQUEST_IN_LINE, /* recovered, waits for its trial */
-    REQUEST_IN_CORE
+    REQUEST_IN_CORE,
+    REQUEST_FOLLOWS /* computes nothing: it repeats another's answer (follow.h) */
 };
 
 struct request {
@@ -35,12 +38,32 @@ struct request {
     struct llm_stream_writer writer;
     uint32_t user; /* its row in the ledger (users.h), also when the client is gone */
     uint32_t model;
-    struct sampling sampling; /* stop_ids points into the record */
+    struct domain_set domains; /* the core holds on to the array */
+    struct sampling sampling;  /* stop_ids points into the record */
     struct stop_strings stops;
-    float logprob;              /* of the token that the running step chose */
+    float logprob;           /* of the token that the running step chose */
+    uint32_t context;        /* it runs on, a slot of ctxtab; CONTEXT_NONE: none (on_context.h) */
+    bool pin_counted;        /* with a pin: contexts_pin_admit() was asked */
+    uint32_t leader;         /* whom it follows; REQUEST_NONE: nobody */
+    uint32_t first_follower; /* who follows it; REQUEST_NONE: nobody */
+    uint32_t next_follower;  /* of the same leader */
     enum llm_status end_status; /* with a FAILED or CANCELLED finish; LLM_OK: the usual one */
     char end_note[LLM_NOTE_BYTES];
 };
+
+/* What its record asks for. */
+enum core_request_kind request_kind(const struct llm_reqtab_record *record);
+/* Where in its row the answer begins: published token i is at this position + i. */
+uint32_t request_answer_start(const struct llm_reqtab_record *record);
+
+/* A free slot for one more request of the connection's user. LLM_ERR_BUSY: none is free, or the user has all of theirs. */
+enum llm_status requests_find_free(const struct engine *engine, const struct connection *connection,
+                                   uint32_t *out_slot, struct llm_error *error) LLM_MUST_CHECK;
+/* Whose it is, when it came, a fresh id; the body is the caller's. */
+void request_fill_record(struct engine *engine, const struct connection *connection,
+                         const struct llm_submission *submission, uint32_t slot);
+/* It is one of its connection's from now on. */
+void request_enter(struct engine *engine, uint32_t slot, enum request_place place);
 
 /* Derive the private half from the record. */
 void request_init(struct engine *engine, uint32_t slot, struct connection *connection,

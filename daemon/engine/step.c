@@ -71,14 +71,23 @@ static void compute(struct engine *engine, const struct core_plan *plan)
         struct executor *executor = engine->executors[model];
         if (!plan_has_model(plan, model))
             continue;
-        enum llm_status status =
-            executor->ops->run(executor, plan, model, engine, engine->choices, &error);
+        enum llm_status status = executor->ops->run(executor, plan, model, engine, engine->choices,
+                                                    engine->scores, &error);
         if (status != LLM_OK) {
             report_error(engine, error.message);
             fail_all(engine->choices, plan->sequence_count, status, error.message);
             return;
         }
     }
+}
+
+/* Beside the ids that were scored; they count when the core says so. */
+static void keep_scores(struct engine *engine, const struct core_sequence *sequence)
+{
+    float *logprobs = tables_logprobs(&engine->tables, sequence->slot);
+    for (uint32_t row = sequence->token_count - sequence->scored_rows; row < sequence->token_count;
+         row++)
+        logprobs[sequence->first_position + row + 1] = engine->scores[sequence->first_row + row];
 }
 
 /* What the core is told about sequence i. */
@@ -91,6 +100,7 @@ static struct core_result decide(struct engine *engine, const struct core_sequen
         snprintf(request->end_note, sizeof request->end_note, "%s", choice->note);
         return (struct core_result){.finish = CORE_FINISH_FAILED};
     }
+    keep_scores(engine, sequence);
     if (!sequence->wants_token)
         return (struct core_result){.finish = CORE_FINISH_NONE};
     request->logprob = choice->logprob;
@@ -109,12 +119,19 @@ static void run(struct engine *engine, const struct core_plan *plan)
 
 /* ---- The loop -------------------------------------------------------------------------------------- */
 
+static void expire_leases(struct engine *engine)
+{
+    if (engine->next_lease_ns != UINT64_MAX)
+        contexts_expire(engine, llm_boot_ns());
+}
+
 bool engine_step(struct engine *engine)
 {
     uint64_t started_ns = llm_now_ns();
     parking_poll(engine);
     bool any = intake_pass(engine);
     requests_expire(engine, started_ns);
+    expire_leases(engine);
     recovery_next_trial(engine);
 
     struct core_plan plan;
@@ -147,12 +164,25 @@ static bool spin(struct engine *engine)
     return false;
 }
 
+/* When something is due. Leases run on a clock that a suspended machine does not stop, sleeping on one that it does: the
+ * keeper's heartbeat wakes who slept too long. */
+static uint64_t next_due_ns(const struct engine *engine)
+{
+    uint64_t due_ns = engine->next_deadline_ns;
+    if (engine->next_lease_ns == UINT64_MAX)
+        return due_ns;
+    uint64_t boot_ns = llm_boot_ns();
+    uint64_t left_ns = engine->next_lease_ns > boot_ns ? engine->next_lease_ns - boot_ns : 0;
+    uint64_t lease_ns = llm_deadline_ns(left_ns);
+    return lease_ns < due_ns ? lease_ns : due_ns;
+}
+
 void engine_run(struct engine *engine)
 {
     while (!engine->stopping) {
         /* A step may have taken in the STOP itself: nothing would wake us after it. */
         if (engine_step(engine) || engine->stopping || spin(engine))
             continue;
-        parking_sleep(engine, engine->next_deadline_ns);
+        parking_sleep(engine, next_due_ns(engine));
     }
 }

@@ -1,6 +1,7 @@
 #include "daemon/engine/tables.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "daemon/log.h"
 #include "shm/crash_point.h"
@@ -34,6 +35,13 @@ static void write_header(struct llm_table_header *header, const struct table_sha
     CRASH_POINT(table_complete);
 }
 
+/* Tables are sparse: zeros that nobody wrote take no memory. */
+static void clear(void *address, uint64_t bytes)
+{
+    if (madvise(address, bytes, MADV_REMOVE) != 0)
+        memset(address, 0, bytes);
+}
+
 static enum llm_status take(struct kept *kept, const struct table_shape *shape, void **out_records,
                             bool *out_kept, struct llm_error *error)
 {
@@ -47,7 +55,7 @@ static enum llm_status take(struct kept *kept, const struct table_shape *shape, 
     if (was_there && !match) {
         log_line(LOG_LEVEL_WARN, "table \"%s\" was left by another kind of engine: starting empty",
                  shape->name);
-        memset(address, 0, bytes);
+        clear(address, bytes);
     }
     if (!match)
         write_header(address, shape);
@@ -67,26 +75,52 @@ enum llm_status tables_open_requests(struct tables *tables, struct kept *kept,
     const struct table_shape ids = {LLM_TABLE_TOKENS,
                                     (uint32_t)(2 * sizeof(uint32_t) * context_tokens_max),
                                     request_slots, context_tokens_max};
-    const struct table_shape contexts = {LLM_TABLE_CONTEXTS, sizeof(struct llm_ctxtab_record),
-                                         TABLES_CONTEXTS, 0};
-    bool connections_kept = false, requests_kept = false, ids_kept = false, contexts_kept = false;
-    void *at[4] = {NULL};
+    bool connections_kept = false, requests_kept = false, ids_kept = false;
+    void *at[3] = {NULL};
     enum llm_status status = take(kept, &connections, &at[0], &connections_kept, error);
     if (status == LLM_OK)
         status = take(kept, &requests, &at[1], &requests_kept, error);
     if (status == LLM_OK)
         status = take(kept, &ids, &at[2], &ids_kept, error);
-    if (status == LLM_OK)
-        status = take(kept, &contexts, &at[3], &contexts_kept, error);
     if (status != LLM_OK)
         return status;
     tables->connections = at[0];
     tables->requests = at[1];
     tables->ids = at[2];
-    tables->contexts = at[3];
     tables->request_slots = request_slots;
     tables->context_tokens_max = context_tokens_max;
     tables->requests_kept = connections_kept && requests_kept && ids_kept;
+    return LLM_OK;
+}
+
+enum llm_status tables_open_contexts(struct tables *tables, struct kept *kept,
+                                     uint32_t context_slots, uint32_t row_count,
+                                     struct llm_error *error)
+{
+    uint32_t context_tokens_max = tables->context_tokens_max;
+    const struct table_shape contexts = {LLM_TABLE_CONTEXTS, sizeof(struct llm_ctxtab_record),
+                                         context_slots, 0};
+    const struct table_shape rows = {LLM_TABLE_ROWS, sizeof(struct llm_ctxrow_record), row_count,
+                                     context_tokens_max};
+    const struct table_shape ids = {LLM_TABLE_ROW_IDS,
+                                    (uint32_t)sizeof(uint32_t) * context_tokens_max, row_count,
+                                    context_tokens_max};
+    bool contexts_kept = false, rows_kept = false, ids_kept = false;
+    void *at[3] = {NULL};
+    enum llm_status status = take(kept, &contexts, &at[0], &contexts_kept, error);
+    if (status == LLM_OK)
+        status = take(kept, &rows, &at[1], &rows_kept, error);
+    if (status == LLM_OK)
+        status = take(kept, &ids, &at[2], &ids_kept, error);
+    if (status != LLM_OK)
+        return status;
+    tables->contexts = at[0];
+    tables->rows = at[1];
+    tables->row_ids = at[2];
+    tables->context_slots = context_slots;
+    tables->row_count = row_count;
+    tables->contexts_kept = contexts_kept && rows_kept && ids_kept;
+    tables->context_ids_known = contexts_kept;
     return LLM_OK;
 }
 

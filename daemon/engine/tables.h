@@ -13,26 +13,34 @@
 #include "daemon/engine/kept.h"
 #include "shm/tables.h"
 
-#define TABLES_CONTEXTS 1024u
-
 struct tables {
     struct llm_conntab_record *connections; /* [LLM_STATUS_CONNECTIONS_MAX] */
     struct llm_reqtab_record *requests;     /* [request_slots] */
     uint32_t *ids;                          /* [request_slots][2][context_tokens_max] */
     struct llm_kvhdr_record *blocks;        /* [block_count] */
     uint32_t *block_ids;                    /* [block_count][block_tokens_max] */
-    struct llm_ctxtab_record *contexts;     /* [TABLES_CONTEXTS] */
+    struct llm_ctxtab_record *contexts;     /* [context_slots] */
+    struct llm_ctxrow_record *rows;         /* [row_count] */
+    uint32_t *row_ids;                      /* [row_count][context_tokens_max] */
     uint32_t request_slots;
     uint32_t context_tokens_max;
     uint32_t block_count;
     uint32_t block_tokens_max;
+    uint32_t context_slots;
+    uint32_t row_count;
     bool requests_kept; /* what an earlier engine left is there */
     bool blocks_kept;
+    bool contexts_kept;     /* contexts and the rows with their ids */
+    bool context_ids_known; /* at least the ids that contexts had */
 };
 
-/* Take the tables for connections, requests and contexts. */
+/* Take the tables for connections and requests. */
 enum llm_status tables_open_requests(struct tables *tables, struct kept *kept,
                                      uint32_t request_slots, uint32_t context_tokens_max,
+                                     struct llm_error *error) LLM_MUST_CHECK;
+/* Take the tables for contexts and their rows, each as long as a request's. */
+enum llm_status tables_open_contexts(struct tables *tables, struct kept *kept,
+                                     uint32_t context_slots, uint32_t row_count,
                                      struct llm_error *error) LLM_MUST_CHECK;
 /* Take the tables for blocks. `pool_kept`: the blocks' content is there as well. */
 enum llm_status tables_open_blocks(struct tables *tables, struct kept *kept, uint32_t block_count,

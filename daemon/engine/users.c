@@ -159,3 +159,8 @@ void users_entered(struct users *users, uint32_t row, uint32_t body_bytes)
     /* Bodies are at most 1 GiB and the budget ends the sum: this cannot wrap. */
     user->bytes += body_bytes;
 }
+
+void users_charge(struct users *users, uint32_t row, uint32_t bytes)
+{
+    users->rows[row].bytes += bytes; /* a few times in an entry, at most: cannot wrap either */
+}

@@ -88,5 +88,7 @@ void users_begin_pass(struct users *users);
 bool users_may_enter(struct users *users, uint32_t row);
 /* One was looked at; it has a body of so many bytes. */
 void users_entered(struct users *users, uint32_t row, uint32_t body_bytes);
+/* It made as much work as so many more bytes of a body, 0..2^30. */
+void users_charge(struct users *users, uint32_t row, uint32_t bytes);
 
 #endif

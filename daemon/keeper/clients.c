@@ -449,8 +449,10 @@ static void welcome(struct keeper *keeper, int socket)
                               .uid = peer.uid,
                               .gid = peer.gid,
                               .administrator = peer.administrator,
+                              .group_count = peer.group_count,
                               .deadline_ns = llm_deadline_ns(CLIENTS_HELLO_TIME_NS),
                               .bundle = BUNDLE_EMPTY};
+    memcpy(client->groups, peer.groups, sizeof client->groups);
     keeper->clients.hello_count++;
     keeper->descriptors_changed = true;
     uint32_t slot = (uint32_t)(client - keeper->clients.slots);

@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "daemon/channel.h"
 #include "daemon/keeper/bundle.h"
 #include "shm/status_file.h"
 
@@ -41,6 +42,8 @@ struct client {
     int socket, pidfd;
     uint32_t pid, uid, gid;
     bool administrator;
+    uint32_t group_count;
+    uint32_t groups[CHANNEL_GROUPS_MAX];
     uint64_t deadline_ns; /* HELLO: closed then */
     uint64_t id;          /* ATTACHED, LEAVING: never reused */
     bool told_attach;     /* the running engine knows that it came */

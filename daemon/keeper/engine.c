@@ -214,8 +214,10 @@ static bool tell_attach(struct keeper *keeper, uint32_t slot)
                        .uid = client->uid,
                        .gid = client->gid,
                        .administrator = client->administrator,
+                       .group_count = client->group_count,
                        .geometry = keeper->geometry},
     };
+    memcpy(message.connection.groups, client->groups, sizeof client->groups);
     const int fds[] = {client->bundle.up_readonly, client->bundle.down, client->bundle.to_engine,
                        client->bundle.to_client};
     client->told_attach = send_message(&keeper->engine, &message, fds, 4);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,7 +14,7 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-#define PEER_GROUPS_MAX 256
+#define PEER_GROUPS_MAX 65536 /* NGROUPS_MAX of Linux */
 
 static int open_pidfd(int socket, pid_t pid)
 {
@@ -33,21 +34,26 @@ static int open_pidfd(int socket, pid_t pid)
     return pidfd;
 }
 
-static bool in_group(int socket, const struct ucred *credentials, const char *name)
+/* One thread; returns how many there are, 0 also where the kernel does not tell. */
+static uint32_t ask_groups(int socket, const gid_t **out_groups)
+{
+    static gid_t groups[PEER_GROUPS_MAX];
+    socklen_t bytes = sizeof groups;
+    *out_groups = groups;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) != 0)
+        return 0;
+    return (uint32_t)(bytes / sizeof groups[0]);
+}
+
+static bool in_group(const gid_t *groups, uint32_t count, gid_t gid, const char *name)
 {
     const struct group *group = name[0] ? getgrnam(name) : NULL; /* one thread */
     if (!group)
         return false;
-    if (credentials->gid == group->gr_gid)
-        return true;
-    gid_t groups[PEER_GROUPS_MAX];
-    socklen_t bytes = sizeof groups;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) != 0)
-        return false;
-    for (size_t i = 0; i < bytes / sizeof groups[0]; i++)
-        if (groups[i] == group->gr_gid)
-            return true;
-    return false;
+    bool found = gid == group->gr_gid;
+    for (uint32_t i = 0; i < count && !found; i++)
+        found = groups[i] == group->gr_gid;
+    return found;
 }
 
 enum llm_status peer_identify(int socket, const char *group, struct peer *out_peer,
@@ -61,13 +67,17 @@ enum llm_status peer_identify(int socket, const char *group, struct peer *out_pe
     if (pidfd < 0)
         return llm_fail_errno(error, errno == ESRCH ? LLM_ERR_PEER : LLM_ERR_MEMORY, errno,
                               "cannot watch process %d", (int)credentials.pid);
+    const gid_t *groups;
+    uint32_t group_count = ask_groups(socket, &groups);
     *out_peer = (struct peer){
         .pid = (uint32_t)credentials.pid,
         .uid = credentials.uid,
         .gid = credentials.gid,
         .pidfd = pidfd,
         .administrator = credentials.uid == geteuid() || credentials.uid == 0 ||
-                         in_group(socket, &credentials, group),
+                         in_group(groups, group_count, credentials.gid, group),
+        .group_count = group_count < CHANNEL_GROUPS_MAX ? group_count : CHANNEL_GROUPS_MAX,
     };
+    memcpy(out_peer->groups, groups, out_peer->group_count * sizeof *groups);
     return LLM_OK;
 }

@@ -213,15 +213,32 @@ static int32_t draw(const struct sampler *sampler, uint32_t count, const struct 
     return best;
 }
 
+static enum llm_status nothing_finite(uint32_t position, struct llm_error *error)
+{
+    return llm_fail(error, LLM_ERR_CORRUPT,
+                    "the model's logits for position %" PRIu32 " hold no finite number", position);
+}
+
+enum llm_status sampler_score(const struct sampler *sampler, const float *logits, int32_t token_id,
+                              uint32_t position, float *out_logprob, struct llm_error *error)
+{
+    CHECK(token_id >= 0 && (uint32_t)token_id < sampler->vocab_size);
+    int32_t best = most_likely(logits, sampler->vocab_size);
+    if (best < 0)
+        return nothing_finite(position, error);
+    *out_logprob = isfinite(logits[token_id])
+                       ? log_probability(logits, sampler->vocab_size, logits[best], token_id)
+                       : -INFINITY;
+    return LLM_OK;
+}
+
 enum llm_status sampler_choose(struct sampler *sampler, const float *logits,
                                const struct sampling *sampling, uint32_t position,
                                struct sampler_choice *out_choice, struct llm_error *error)
 {
     int32_t chosen = most_likely(logits, sampler->vocab_size);
     if (chosen < 0)
-        return llm_fail(error, LLM_ERR_CORRUPT,
-                        "the model's logits for position %" PRIu32 " hold no finite number",
-                        position);
+        return nothing_finite(position, error);
     float largest = logits[chosen];
     if (sampling->temperature > 0) {
         uint32_t count = candidates_fill(sampler, logits, largest, sampling->temperature);

@@ -65,4 +65,17 @@ LLM_MUST_CHECK enum llm_status sampler_choose(struct sampler *sampler, const flo
                                               struct sampler_choice *out_choice,
                                               struct llm_error *error);
 
+/*
+ * Say how likely a given token was: log_softmax(logits)[token_id], at temperature 1, the sum in f64 as above.
+ *
+ *   logits        [V] f32
+ *   token_id      0..V-1
+ *   out_logprob   natural log; -infinity when the token's own logit is not finite
+ *   returns       LLM_OK
+ *                 LLM_ERR_CORRUPT   no logit of the row is finite
+ */
+LLM_MUST_CHECK enum llm_status sampler_score(const struct sampler *sampler, const float *logits,
+                                             int32_t token_id, uint32_t position,
+                                             float *out_logprob, struct llm_error *error);
+
 #endif

@@ -75,10 +75,11 @@ enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32
 {
     for (uint32_t i = 0; i < prompt_tokens && i < FIXTURE_CONTEXT; i++)
         f->ids[slot][i] = document * 1000 + i;
+    f->domains[slot] = uid;
     struct core_request request = f->terms;
     request.request_id = ++f->next_id;
     request.uid = uid;
-    request.domains = &(uint64_t){uid};
+    request.domains = &f->domains[slot];
     request.domain_count = 1;
     request.prompt_tokens = prompt_tokens;
     request.max_tokens = max_tokens;

@@ -21,6 +21,7 @@ struct core_fixture {
     struct core *core;
     void *memory;
     uint32_t ids[FIXTURE_SLOTS][FIXTURE_CONTEXT];
+    uint64_t domains[FIXTURE_SLOTS]; /* of the request in the slot */
     struct core_effect log[FIXTURE_LOG];
     uint32_t log_count;
     struct core_plan plan;

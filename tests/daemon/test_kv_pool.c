@@ -14,6 +14,7 @@
 #define SLABS       4u
 #define SLAB_BLOCKS 3u
 #define BLOCKS      (SLABS * SLAB_BLOCKS)
+#define DOMAIN      UINT64_C(1000)
 
 static struct kv_pool pool;
 static struct effect_list effects;
@@ -52,7 +53,7 @@ static void expect(uint32_t free_blocks, uint32_t held, uint32_t cached)
 static block_id chain(uint32_t length, block_id parent)
 {
     for (uint32_t i = 0; i < length; i++) {
-        parent = kv_pool_take(&pool, 0, parent);
+        parent = kv_pool_take(&pool, 0, parent, DOMAIN);
         ck_assert_uint_ne(parent, BLOCK_NONE);
         kv_pool_seal(&pool, parent);
     }
@@ -71,12 +72,12 @@ START_TEST(every_block_can_be_taken_once_and_then_none)
 {
     bool seen[BLOCKS] = {false};
     for (uint32_t i = 0; i < BLOCKS; i++) {
-        block_id block = kv_pool_take(&pool, 0, BLOCK_NONE);
+        block_id block = kv_pool_take(&pool, 0, BLOCK_NONE, DOMAIN);
         ck_assert_uint_lt(block, BLOCKS);
         ck_assert(!seen[block]);
         seen[block] = true;
     }
-    ck_assert_uint_eq(kv_pool_take(&pool, 0, BLOCK_NONE), BLOCK_NONE);
+    ck_assert_uint_eq(kv_pool_take(&pool, 0, BLOCK_NONE, DOMAIN), BLOCK_NONE);
     ck_assert_uint_eq(kv_pool_available(&pool, 0), 0);
     expect(0, BLOCKS, 0);
 }
@@ -84,7 +85,7 @@ END_TEST
 
 START_TEST(unsealed_block_is_free_after_its_last_drop)
 {
-    block_id block = kv_pool_take(&pool, 0, BLOCK_NONE);
+    block_id block = kv_pool_take(&pool, 0, BLOCK_NONE, DOMAIN);
     kv_pool_hold(&pool, block);
     kv_pool_drop(&pool, block);
     expect(BLOCKS - 1, 1, 0);
@@ -180,11 +181,11 @@ START_TEST(swap_replaces_a_block_wherever_it_stands_in_its_chain)
     block_id blocks[3];
     block_id parent = BLOCK_NONE;
     for (int i = 0; i < 3; i++) {
-        blocks[i] = parent = kv_pool_take(&pool, 0, parent);
+        blocks[i] = parent = kv_pool_take(&pool, 0, parent, DOMAIN);
         if (i < _i)
             kv_pool_seal(&pool, parent);
     }
-    block_id twin = kv_pool_take(&pool, 0, _i > 0 ? blocks[_i - 1] : BLOCK_NONE);
+    block_id twin = kv_pool_take(&pool, 0, _i > 0 ? blocks[_i - 1] : BLOCK_NONE, DOMAIN);
     if (_i > 0)
         kv_pool_hold(&pool, blocks[_i - 1]); /* the twin's reference */
     kv_pool_seal(&pool, twin);
@@ -229,15 +230,15 @@ START_TEST(slab_goes_back_with_its_last_block_and_serves_another_model)
     open_pool((const uint32_t[]){3, 2}, 2);
     block_id mine[BLOCKS];
     for (uint32_t i = 0; i < BLOCKS; i++)
-        mine[i] = kv_pool_take(&pool, 0, BLOCK_NONE);
-    ck_assert_uint_eq(kv_pool_take(&pool, 1, BLOCK_NONE), BLOCK_NONE);
+        mine[i] = kv_pool_take(&pool, 0, BLOCK_NONE, DOMAIN);
+    ck_assert_uint_eq(kv_pool_take(&pool, 1, BLOCK_NONE, DOMAIN), BLOCK_NONE);
     ck_assert_uint_eq(kv_pool_available(&pool, 1), 0);
     kv_pool_drop(&pool, mine[0]);
     kv_pool_drop(&pool, mine[1]);
     ck_assert_uint_eq(kv_pool_available(&pool, 1), 0); /* one block of the slab is still held */
     kv_pool_drop(&pool, mine[2]);
     ck_assert_uint_eq(kv_pool_available(&pool, 1), 2);
-    block_id theirs = kv_pool_take(&pool, 1, BLOCK_NONE);
+    block_id theirs = kv_pool_take(&pool, 1, BLOCK_NONE, DOMAIN);
     ck_assert_uint_eq(kv_pool_model_of(&pool, theirs), 1);
     ck_assert_uint_eq(theirs / pool.slab_blocks_max, mine[0] / pool.slab_blocks_max);
 }
@@ -247,8 +248,8 @@ START_TEST(rest_of_a_slab_behind_the_last_whole_block_is_never_given)
 {
     open_pool((const uint32_t[]){3, 2}, 2);
     for (uint32_t i = 0; i < SLABS * 2; i++)
-        ck_assert_uint_lt(kv_pool_take(&pool, 1, BLOCK_NONE) % 3, 2);
-    ck_assert_uint_eq(kv_pool_take(&pool, 1, BLOCK_NONE), BLOCK_NONE);
+        ck_assert_uint_lt(kv_pool_take(&pool, 1, BLOCK_NONE, DOMAIN) % 3, 2);
+    ck_assert_uint_eq(kv_pool_take(&pool, 1, BLOCK_NONE, DOMAIN), BLOCK_NONE);
     ck_assert_int_eq(kv_pool_adopt(&pool, 1, 2, BLOCK_NONE), LLM_ERR_INVALID);
 }
 END_TEST
@@ -298,7 +299,8 @@ static void check_holders(const struct holder *holders, uint64_t seed, int step)
 
 static void grow(struct holder *h)
 {
-    block_id block = kv_pool_take(&pool, 0, h->length > 0 ? h->blocks[h->length - 1] : BLOCK_NONE);
+    block_id block =
+        kv_pool_take(&pool, 0, h->length > 0 ? h->blocks[h->length - 1] : BLOCK_NONE, DOMAIN);
     if (block == BLOCK_NONE && kv_pool_oldest(&pool) != BLOCK_NONE)
         kv_pool_evict(&pool, kv_pool_oldest(&pool));
     if (block != BLOCK_NONE)
@@ -365,7 +367,7 @@ END_TEST
 
 START_TEST(walk_finds_a_lost_reference)
 {
-    block_id block = kv_pool_take(&pool, 0, BLOCK_NONE);
+    block_id block = kv_pool_take(&pool, 0, BLOCK_NONE, DOMAIN);
     struct llm_error error;
     pool.blocks[block].references = 0;
     ck_assert_int_eq(kv_pool_sane(&pool, &error), LLM_ERR_CORRUPT);

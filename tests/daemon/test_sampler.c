@@ -375,6 +375,46 @@ START_TEST(logprob_is_of_the_models_own_distribution)
 }
 END_TEST
 
+START_TEST(a_score_is_what_a_choice_of_that_token_says_of_itself)
+{
+    uint64_t state = seed;
+    struct llm_error error;
+    open_sampler(300);
+    for (uint32_t position = 0; position < 100; position++) {
+        float score = 1;
+        random_logits(300, &state);
+        struct sampling s = random_sampling(&state);
+        s.want_logprob = true;
+        struct sampler_choice choice = choose(&s, position);
+        ck_assert_int_eq(sampler_score(&sampler, logits, choice.token_id, position, &score, &error),
+                         LLM_OK);
+        ck_assert_msg(memcmp(&score, &choice.logprob, sizeof score) == 0,
+                      "seed %llu, position %u: %.9g, the choice says %.9g",
+                      (unsigned long long)seed, position, (double)score, (double)choice.logprob);
+    }
+}
+END_TEST
+
+START_TEST(a_score_of_what_cannot_be_said_is_nothing_or_a_sentence)
+{
+    struct llm_error error;
+    float score = 1;
+    open_sampler(3);
+    logits[0] = 1;
+    logits[1] = NAN;
+    logits[2] = -INFINITY;
+    for (int32_t token = 1; token < 3; token++) {
+        ck_assert_int_eq(sampler_score(&sampler, logits, token, 9, &score, &error), LLM_OK);
+        ck_assert(isinf(score) && score < 0);
+    }
+    logits[0] = INFINITY;
+    score = 1;
+    ck_assert_int_eq(sampler_score(&sampler, logits, 0, 9, &score, &error), LLM_ERR_CORRUPT);
+    ck_assert_str_eq(error.message, "the model's logits for position 9 hold no finite number");
+    ck_assert(score > 0); /* out-parameters survive a failure */
+}
+END_TEST
+
 /* ---- parameters ---- */
 
 static const int32_t good_stop[] = {2, 99}, bad_stop[] = {2, 100}, negative_stop[] = {-1};
@@ -465,6 +505,8 @@ int main(void)
     tcase_add_test(tc, a_row_without_a_finite_logit_is_a_sentence);
     tcase_add_test(tc, extreme_logits_do_not_overflow);
     tcase_add_test(tc, logprob_is_of_the_models_own_distribution);
+    tcase_add_test(tc, a_score_is_what_a_choice_of_that_token_says_of_itself);
+    tcase_add_test(tc, a_score_of_what_cannot_be_said_is_nothing_or_a_sentence);
     tcase_add_loop_test(tc, each_bad_parameter_has_its_own_sentence, 0, PARAMETERS);
     tcase_add_test(tc, the_default_is_accepted_and_stop_ids_stop);
     suite_add_tcase(suite, tc);

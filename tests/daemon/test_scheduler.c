@@ -347,14 +347,68 @@ START_TEST(prompts_with_one_long_prefix_compute_it_once)
 }
 END_TEST
 
-START_TEST(block_computed_twice_in_one_step_is_kept_once)
+START_TEST(block_that_another_computes_is_waited_for)
 {
     core_fixture_open(&f);
     core_fixture_must_admit(&f, 0, 1000, 1, 7, 4);
     core_fixture_must_admit(&f, 1, 1000, 1, 7, 4);
-    core_fixture_step(&f);
-    ck_assert_uint_eq(core_counts(f.core).kv.held, 3); /* one shared, a tail each */
-    ck_assert_uint_eq(core_fixture_count(&f, CORE_BLOCK_SEALED), 1);
+    ck_assert(core_fixture_plan(&f));
+    ck_assert_uint_eq(planned_for(0), 7);
+    ck_assert_uint_eq(planned_for(1), 0);
+    started_at(1); /* it has its seat */
+    core_fixture_complete(&f);
+    ck_assert(core_fixture_plan(&f));
+    ck_assert_uint_eq(core_fixture_sequence(&f, 1)->first_position, 4);
+    core_fixture_complete(&f);
+    ck_assert_uint_eq(core_counts(f.core).kv.held, 3);               /* one shared, a tail each */
+    ck_assert_uint_eq(core_fixture_count(&f, CORE_BLOCK_SEALED), 2); /* row 7 filled the elder's */
+    core_fixture_drain(&f, 20);
+}
+END_TEST
+
+START_TEST(whoever_waits_for_a_block_is_passed_by_others_of_its_user)
+{
+    f.config.step_tokens = 48;
+    f.config.slab_count = 16;
+    core_fixture_open(&f);
+    core_fixture_must_admit(&f, 0, 1000, 1, 40, 1);
+    core_fixture_must_admit(&f, 1, 1000, 1, 40, 1);
+    core_fixture_must_admit(&f, 2, 1000, 2, 3, 4);
+    ck_assert(core_fixture_plan(&f));
+    ck_assert_uint_eq(planned_for(0), 40);
+    ck_assert_uint_eq(planned_for(1), 0);
+    ck_assert_uint_eq(planned_for(2), 3);
+    core_fixture_complete(&f);
+    core_fixture_drain(&f, 20);
+    ck_assert_uint_eq(core_counts(f.core).tokens_computed, 40 + 1 + 3 + 3);
+}
+END_TEST
+
+START_TEST(block_whose_maker_is_gone_is_computed_by_who_waited)
+{
+    core_fixture_open(&f);
+    core_fixture_must_admit(&f, 0, 1000, 1, 40, 1);
+    core_fixture_must_admit(&f, 1, 1000, 1, 40, 1);
+    ck_assert(core_fixture_plan(&f));
+    f.finish[0] = CORE_FINISH_FAILED;
+    core_fixture_complete(&f);
+    ck_assert(core_fixture_plan(&f));
+    ck_assert_uint_eq(planned_for(1), 16);
+    ck_assert_uint_eq(core_fixture_sequence(&f, 1)->first_position, 0);
+    core_fixture_complete(&f);
+    core_fixture_drain(&f, 20);
+}
+END_TEST
+
+START_TEST(block_that_another_domain_computes_is_not_waited_for)
+{
+    core_fixture_open(&f);
+    core_fixture_must_admit(&f, 0, 1000, 1, 7, 4);
+    core_fixture_must_admit(&f, 1, 1001, 1, 7, 4);
+    ck_assert(core_fixture_plan(&f));
+    ck_assert_uint_eq(planned_for(0), 7);
+    ck_assert_uint_eq(planned_for(1), 7);
+    core_fixture_complete(&f);
     core_fixture_drain(&f, 20);
 }
 END_TEST
@@ -697,7 +751,10 @@ int main(void)
     tcase_add_test(tc, request_as_large_as_the_pool_runs_in_the_end);
     tcase_add_test(tc, cached_blocks_are_evicted_before_anybody_is_preempted);
     tcase_add_test(tc, prompts_with_one_long_prefix_compute_it_once);
-    tcase_add_test(tc, block_computed_twice_in_one_step_is_kept_once);
+    tcase_add_test(tc, block_that_another_computes_is_waited_for);
+    tcase_add_test(tc, whoever_waits_for_a_block_is_passed_by_others_of_its_user);
+    tcase_add_test(tc, block_whose_maker_is_gone_is_computed_by_who_waited);
+    tcase_add_test(tc, block_that_another_domain_computes_is_not_waited_for);
     tcase_add_test(tc, prompts_are_computed_in_shares_of_the_weights);
     tcase_add_test(tc, who_comes_back_after_a_pause_has_no_credit);
     tcase_add_test(tc, who_leaves_and_comes_back_still_owes);

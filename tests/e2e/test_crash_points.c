@@ -3,7 +3,8 @@
  * How: for each crash point of the engine (shm/crash_point.h) a daemon is started one of whose engines kills itself at
  * the k-th pass of that place: the first one, or the second after the first was killed from outside, so that it dies in
  * its recovery. Streams must come out whole, each token once, and nothing may be left afterwards. A place that no
- * scenario passes fails its test. Clients' and keepers' places: test_crash_clients.c, test_crash_keeper.c.
+ * scenario passes fails its test. Contexts' places: test_crash_contexts.c; clients' and keepers': test_crash_clients.c,
+ * test_crash_keeper.c.
  */
 #include <check.h>
 #include <stdio.h>
@@ -23,12 +24,18 @@ enum scenario {
     SECOND_ENGINE, /* only an engine that follows a dead one */
     MODEL,         /* only with a model, which has weights and a vocabulary */
     MODEL_AGAIN,   /* the same, after a death */
+    CONTEXTS,      /* only requests on contexts: test_crash_contexts.c */
     NONE
 };
 
 static enum scenario scenario_of(enum llm_crash_point point)
 {
-    if (point == LLM_CRASH_req_try || point == LLM_CRASH_conn_resumed)
+    const char *name = llm_crash_point_name(point);
+    if (strncmp(name, "ctx_", 4) == 0 || strncmp(name, "row_", 4) == 0 ||
+        point == LLM_CRASH_block_widened)
+        return CONTEXTS;
+    if (point == LLM_CRASH_req_try || point == LLM_CRASH_conn_resumed ||
+        point == LLM_CRASH_block_waits)
         return SECOND_ENGINE;
     if (point == LLM_CRASH_weights_begin || point == LLM_CRASH_weights_bytes ||
         point == LLM_CRASH_weights_commit || point == LLM_CRASH_memory_filled ||
@@ -295,7 +302,7 @@ START_TEST(every_point_of_the_engine_has_a_scenario_that_passes_it)
     for (int point = 0; point < LLM_CRASH_POINT_COUNT; point++) {
         enum scenario scenario = scenario_of((enum llm_crash_point)point);
         bool found = llm_crash_point_who((enum llm_crash_point)point) != LLM_CRASH_OF_ENGINE ||
-                     scenario == FIRST_ENGINE || scenario == SECOND_ENGINE;
+                     scenario == FIRST_ENGINE || scenario == SECOND_ENGINE || scenario == CONTEXTS;
         for (int way = 0; way < MODEL_WAYS; way++)
             found |= (int)model_ways[way].point == point;
         ck_assert_msg(found, "%s: no scenario passes it",

@@ -45,13 +45,50 @@ static void answer(int socket, const struct channel_message *question)
     close(fd);
 }
 
+static struct channel_connection peer_of(const struct fixture *fixture, uint32_t which)
+{
+    const struct fixture_client *client = &fixture->clients[which];
+    return (struct channel_connection){.id = client->id,
+                                       .slot = client->slot,
+                                       .pid = 4242,
+                                       .uid = 1000 + which,
+                                       .gid = 100 + which / 2,
+                                       .administrator = which == 0,
+                                       .geometry = fixture->geometry};
+}
+
+static void tell_attached(struct fixture *fixture, int socket)
+{
+    for (uint32_t i = 0; i < FIXTURE_CLIENTS; i++) {
+        const struct fixture_client *client = &fixture->clients[i];
+        struct llm_error error;
+        struct channel_message message = {.kind = CHANNEL_ATTACH,
+                                          .connection = peer_of(fixture, i)};
+        const int fds[] = {client->up_fd, client->down_fd, client->to_engine_fd, client->bell[0]};
+        if (client->id != 0)
+            CHECK(channel_send(socket, &message, fds, 4, &error) == LLM_OK);
+    }
+}
+
 /* A manifest, then memories as they are asked for, until the engine serves. */
 static void *play_keeper(void *self)
 {
-    int socket = *(int *)self;
-    keep(socket, CHANNEL_NAME_CTL, LLM_PAGE_BYTES);
-    keep(socket, CHANNEL_NAME_STATUS, sizeof(struct llm_status_file));
-    tell(socket, &(struct channel_message){.kind = CHANNEL_SERVE, .generation = 1}, -1);
+    struct fixture *fixture = self;
+    int socket = fixture->keeper;
+    for (uint32_t i = 0; i < fixture->kept_count; i++) {
+        const struct kept_memory *memory = &fixture->kept[i];
+        struct channel_message message = {
+            .kind = CHANNEL_KEPT, .bytes = memory->bytes, .flags = memory->flags};
+        snprintf(message.name, sizeof message.name, "%s", memory->name);
+        tell(socket, &message, memory->fd);
+    }
+    if (fixture->kept_count == 0) {
+        keep(socket, CHANNEL_NAME_CTL, LLM_PAGE_BYTES);
+        keep(socket, CHANNEL_NAME_STATUS, sizeof(struct llm_status_file));
+    }
+    tell_attached(fixture, socket);
+    tell(socket,
+         &(struct channel_message){.kind = CHANNEL_SERVE, .generation = ++fixture->generation}, -1);
     for (;;) {
         struct llm_error error;
         struct channel_message message;
@@ -105,12 +142,23 @@ static void open_engine(struct fixture *fixture)
         CHECK(config_set_pair(&config, settings[i], "fuzz", &error) == LLM_OK);
     CHECK(config.limits.requests == FIXTURE_REQUESTS);
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
-    CHECK(pthread_create(&keeper, NULL, play_keeper, &ends[0]) == 0);
+    fixture->keeper = ends[0];
+    CHECK(pthread_create(&keeper, NULL, play_keeper, fixture) == 0);
     CHECK(engine_open(&fixture->engine, ends[1], &config, &error) == LLM_OK);
     CHECK(engine_ready(&fixture->engine, &error) == LLM_OK);
     pthread_join(keeper, NULL);
-    fixture->keeper = ends[0];
     give_echo_a_vocabulary(&fixture->engine);
+}
+
+void fixture_restart(struct fixture *fixture)
+{
+    static struct kept_memory memories[KEPT_MAX];
+    fixture->kept = memories;
+    fixture->kept_count = fixture->engine.kept.count;
+    memcpy(memories, fixture->engine.kept.items, fixture->kept_count * sizeof *memories);
+    engine_close(&fixture->engine);
+    close(fixture->keeper);
+    open_engine(fixture);
 }
 
 /* ---- Clients --------------------------------------------------------------------------------------- */
@@ -167,12 +215,7 @@ void fixture_attach(struct fixture *fixture, uint32_t which)
     memset(client->down, 0, fixture->down_map.total_bytes);
     client->id = ++fixture->next_id;
     client->slot = which == 0 ? 0 : LLM_STATUS_CONNECTIONS_MAX - which;
-    struct channel_connection peer = {.id = client->id,
-                                      .slot = client->slot,
-                                      .pid = 4242,
-                                      .uid = 1000 + which,
-                                      .administrator = which == 0,
-                                      .geometry = fixture->geometry};
+    struct channel_connection peer = peer_of(fixture, which);
     int fds[CHANNEL_FDS_MAX] = {copy_of(client->up_fd), copy_of(client->down_fd),
                                 copy_of(client->to_engine_fd), copy_of(client->bell[0]), -1};
     CHECK(connection_attach(&fixture->engine, &peer, fds, &error) == LLM_OK);

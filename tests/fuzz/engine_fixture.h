@@ -12,7 +12,8 @@
 
 #include "daemon/engine/engine.h"
 
-#define FIXTURE_CLIENTS  2
+/* Client i is of user 1000 + i and group 100 + i / 2; client 0 is an administrator. */
+#define FIXTURE_CLIENTS  4
 #define FIXTURE_REQUESTS 6 /* fewer than the clients have streams */
 
 struct fixture_client {
@@ -30,12 +31,18 @@ struct fixture {
     struct llm_down_map down_map;
     struct fixture_client clients[FIXTURE_CLIENTS];
     int keeper; /* the keeper's end of the channel */
+    uint64_t generation;
+    const struct kept_memory *kept; /* [kept_count] for the manifest of the next engine */
+    uint32_t kept_count;
     uint64_t next_id;
     uint32_t detached_count; /* DETACHED heard */
 };
 
 /* Everything, once. Failures stop the process. */
 void fixture_open(struct fixture *fixture);
+/* The engine is replaced by a new one, which is handed the memories and the attached clients. The old one may have
+ * gone on in a child of this process, and died there. */
+void fixture_restart(struct fixture *fixture);
 void fixture_attach(struct fixture *fixture, uint32_t client);
 void fixture_detach(struct fixture *fixture, uint32_t client);
 /* What the engine told the keeper: a client that it broke with is detached. */

@@ -41,17 +41,91 @@ END_TEST
 
 START_TEST(unknown_bits_and_unended_names_are_refused)
 {
-    body.flags = 8;
+    body.flags = 256;
     ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "request flags 0x8: 0x7 are known");
+    ck_assert_str_eq(error.message, "request flags 0x100: 0xff are known");
     setup();
-    body.reserved[15] = 1;
+    body.reserved[3] = 1;
     ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "reserved byte 15 of the request is not 0");
+    ck_assert_str_eq(error.message, "reserved byte 3 of the request is not 0");
     setup();
     memset(body.model, 'm', sizeof body.model);
     ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
     ck_assert_str_eq(error.message, "the model's name has no end within 64 bytes");
+}
+END_TEST
+
+enum { /* short names for the table below */
+    CONTEXT = LLM_REQUEST_ON_CONTEXT,
+    BRANCH = LLM_REQUEST_BRANCH,
+    SCORE = LLM_REQUEST_SCORE | LLM_REQUEST_LOGPROBS,
+    COMPUTE = LLM_REQUEST_COMPUTE,
+    PIN = LLM_REQUEST_PIN,
+};
+
+static const struct {
+    uint32_t flags, prompt_tokens, max_tokens, score_from, priority, stop_ids;
+    const char *sentence; /* NULL: well-formed */
+} kinds[] = {
+    {0, 1, 1, 0, 2, 0, NULL},
+    {CONTEXT, 0, 1, 0, 0, 1, NULL},
+    {CONTEXT | BRANCH, 3, 7, 0, 1, 0, NULL},
+    {SCORE, 5, 4, 1, 0, 0, NULL},
+    {SCORE, 5, 1, 4, 0, 0, NULL},
+    {SCORE | CONTEXT, 5, 5, 0, 0, 0, NULL},
+    {COMPUTE, 1, 1, 0, 0, 0, NULL},
+    {COMPUTE | CONTEXT | PIN, 0, 1, 0, 0, 0, NULL},
+    {0, 0, 1, 0, 0, 0, "the prompt is empty: it needs at least 1 token"},
+    {0, 1, 1, 0, 3, 0, "priority 3 is not known"},
+    {0, 1, 1, 1, 0, 0, "score_from is 1, but nothing is to be scored"},
+    {BRANCH, 1, 1, 0, 0, 0, "request flags 0x10: a branch needs a context to branch from"},
+    {SCORE, 5, 5, 0, 0, 0, "score_from is 0: of 5 tokens, 1 to 4 can be scored"},
+    {SCORE, 5, 1, 5, 0, 0, "score_from is 5: of 5 tokens, 1 to 4 can be scored"},
+    {SCORE, 1, 1, 1, 0, 0, "score_from is 1: of 1 tokens, 1 to 0 can be scored"},
+    {SCORE | CONTEXT, 0, 1, 0, 0, 0, "score_from is 0: of 0 tokens, 0 to -1 can be scored"},
+    {SCORE, 5, 3, 1, 0, 0, "max_tokens is 3, 4 tokens are scored"},
+    {SCORE, 5, 4, 1, 0, 1, "nothing is generated, so nothing can stop it"},
+    {LLM_REQUEST_SCORE, 5, 4, 1, 0, 0,
+     "request flags 0x20: a score is log-probabilities: ask for them"},
+    {SCORE | CONTEXT | BRANCH, 5, 4, 1, 0, 0,
+     "request flags 0x3a: a score changes no context, so it has no branch"},
+    {SCORE | COMPUTE, 2, 1, 1, 0, 0, "request flags 0x62: one request either scores or computes"},
+    {COMPUTE | CONTEXT | BRANCH, 2, 1, 0, 0, 0,
+     "request flags 0x58: what is computed for a context needs no branch"},
+    {COMPUTE | LLM_REQUEST_LOGPROBS, 2, 1, 0, 0, 0,
+     "request flags 0x42: computing answers no tokens, so it has no log-probabilities"},
+    {COMPUTE, 2, 2, 0, 0, 0, "max_tokens is 2: computing rows needs 1"},
+    {COMPUTE, 2, 1, 0, 0, 1, "nothing is generated, so nothing can stop it"},
+    {COMPUTE | PIN, 2, 1, 0, 0, 0,
+     "request flags 0xc0: a pin computes the rows of a context: both flags are needed"},
+    {CONTEXT | PIN, 2, 1, 0, 0, 0,
+     "request flags 0x88: a pin computes the rows of a context: both flags are needed"},
+};
+
+START_TEST(flags_and_fields_fit_together)
+{
+    body = (struct llm_request_body){.flags = kinds[_i].flags,
+                                     .prompt_tokens = kinds[_i].prompt_tokens,
+                                     .max_tokens = kinds[_i].max_tokens,
+                                     .score_from = kinds[_i].score_from,
+                                     .priority = kinds[_i].priority,
+                                     .stop_id_count = kinds[_i].stop_ids,
+                                     .top_p = 1};
+    uint32_t bytes = (uint32_t)llm_request_map(&body).bytes;
+    error.message[0] = '\0';
+    enum llm_status status = llm_request_check(&body, bytes, &error);
+    ck_assert_str_eq(error.message, kinds[_i].sentence ? kinds[_i].sentence : "");
+    ck_assert_int_eq(status, kinds[_i].sentence ? LLM_ERR_INVALID : LLM_OK);
+}
+END_TEST
+
+START_TEST(a_request_on_a_context_names_no_model)
+{
+    body.flags = LLM_REQUEST_ON_CONTEXT;
+    ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_OK);
+    body.model[0] = 'e';
+    ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
+    ck_assert_str_eq(error.message, "a request on a context names no model: the context has one");
 }
 END_TEST
 
@@ -104,6 +178,8 @@ int main(void)
     tcase_add_test(tc, the_parts_follow_each_other);
     tcase_add_test(tc, a_body_that_is_not_the_sum_of_its_parts_is_refused);
     tcase_add_test(tc, unknown_bits_and_unended_names_are_refused);
+    tcase_add_loop_test(tc, flags_and_fields_fit_together, 0, sizeof kinds / sizeof kinds[0]);
+    tcase_add_test(tc, a_request_on_a_context_names_no_model);
     tcase_add_test(tc, counts_beyond_their_limits_are_refused);
     tcase_add_loop_test(tc, stop_strings_fill_their_bytes_exactly, 0, 8);
     suite_add_tcase(suite, tc);

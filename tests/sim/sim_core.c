@@ -17,9 +17,29 @@
 #include "tests/sim/sim_model.h"
 #include "tests/sim/sim_order.h"
 
-#define DOCUMENTS_MAX   4u
-#define SIM_RUNNING_MAX 6u
-#define OVERDUE_FAR     5000u /* longer than a world usually lasts: turns alone decide */
+#define DOCUMENTS_MAX 4u
+#define RUNNING_MAX   6u
+#define OVERDUE_FAR   5000u /* longer than a world usually lasts: turns alone decide */
+
+#define SIM_HOLDS_MAX 4u
+
+/* Tokens that are pinned. */
+struct sim_hold {
+    bool live;
+    uint32_t model;
+    uint32_t tokens;
+    uint64_t domains[SIM_DOMAINS_MAX];
+    uint32_t domain_count;
+    uint32_t ids[SIM_CONTEXT_MAX];
+};
+
+/* The block that a request has begun and not filled. */
+struct sim_filling {
+    bool known; /* all ids it will hold were known when it was begun */
+    uint32_t at;
+    block_id block, before;
+    uint64_t taken; /* of the block, to see whether it is still that one */
+};
 
 struct sim {
     /* what outlives an engine */
@@ -31,22 +51,24 @@ struct sim {
     struct sim_hash hash;
     uint32_t documents[DOCUMENTS_MAX][SIM_CONTEXT_MAX];
     uint32_t user_count;
-    uint64_t
-        domains[SIM_USERS_MAX]; /* of the users; the first is everybody's when they share one */
+    uint32_t groups[SIM_USERS_MAX];                     /* of each user: a bit for each of two */
+    uint32_t score_chance, compute_chance, hold_chance; /* per mille */
     uint32_t admit_chance, cancel_chance, kill_chance, fail_chance; /* per mille */
-    bool domains_shared;                                            /* all users are one domain */
-    uint32_t class_chance;                                          /* per mille: not normal */
+    uint32_t private_chance, group_chance; /* per mille of requests; the others are public */
+    uint32_t class_chance;                 /* per mille of requests; the others are normal */
     struct sim_user_terms terms[SIM_USERS_MAX];
     /* the engine */
     struct core *core;
     void *memory;
     size_t memory_bytes;
     struct sim_order order;
+    struct sim_hold holds[SIM_HOLDS_MAX];
+    struct sim_filling filling[SIM_SLOTS_MAX];
     /* the run */
     struct sim_random random;
     uint64_t seed;
     uint64_t step;
-    uint64_t requests, tokens, kills, adopted, refused, failed, age_max;
+    uint64_t requests, tokens, kills, adopted, refused, failed, held, age_max;
     struct core_counts counts; /* of earlier engines, summed */
 };
 
@@ -97,6 +119,7 @@ static void draw_config(struct sim *sim)
     config->user_queued_max = sim_between(&sim->random, 1, config->queued_max);
     config->overdue_steps =
         sim_chance(&sim->random, 500) ? sim_between(&sim->random, 1, 100) : OVERDUE_FAR;
+    config->hold_slots = SIM_HOLDS_MAX;
     config->ids = sim->rows_of_ids;
     config->ids_stride_words = SIM_CONTEXT_MAX;
     sim->tables.exact_hash = !sim_chance(&sim->random, 200);
@@ -108,9 +131,10 @@ static void draw_config(struct sim *sim)
 /* What a new engine may choose anew: how much it does in one step. */
 static void draw_step(struct sim *sim)
 {
-    sim->config.running_max = sim_between(&sim->random, 1, SIM_RUNNING_MAX);
+    sim->config.running_max = sim_between(&sim->random, 1, RUNNING_MAX);
     sim->config.user_running_max = sim_between(&sim->random, 1, sim->config.running_max);
     sim->config.step_tokens = sim_between(&sim->random, sim->config.running_max, 24);
+    sim->config.score_rows = sim_between(&sim->random, 1, 8);
 }
 
 /* What the configuration would say of each user; half of them get what everybody gets. */
@@ -171,11 +195,10 @@ static void draw_rush(struct sim *sim)
     sim->user_count = sim_between(&sim->random, 2, 3);
     sim->config.request_slots = SIM_SLOTS_MAX;
     sim->config.queued_max = SIM_SLOTS_MAX;
-    sim->config.user_queued_max = (SIM_SLOTS_MAX - SIM_RUNNING_MAX) / sim->user_count;
+    sim->config.user_queued_max = (SIM_SLOTS_MAX - RUNNING_MAX) / sim->user_count;
     sim->config.overdue_steps = OVERDUE_FAR;
-    sim->class_chance = 0;
+    sim->class_chance = sim->kill_chance = sim->hold_chance = 0;
     sim->admit_chance = 960;
-    sim->kill_chance = 0;
     for (uint32_t m = 0; m < sim->config.model_count; m++)
         sim->models[m].context_tokens_max = sim_between(&sim->random, 4, 24);
     for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
@@ -194,8 +217,13 @@ static void begin(struct sim *sim, uint64_t seed)
     draw_terms(sim);
     sim->user_count = sim_between(&sim->random, 1, SIM_USERS_MAX);
     for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
-        sim->domains[user] = SIM_UID_FIRST + user;
-    sim->domains_shared = sim_chance(&sim->random, 300);
+        sim->groups[user] = sim_below(&sim->random, 4);
+    sim->private_chance = sim_chance(&sim->random, 300) ? 0 : sim_below(&sim->random, 1001);
+    sim->group_chance = sim_below(&sim->random, 500);
+    sim->score_chance = sim_chance(&sim->random, 500) ? sim_below(&sim->random, 400) : 0;
+    sim->compute_chance = sim_chance(&sim->random, 500) ? sim_below(&sim->random, 400) : 0;
+    sim->hold_chance = sim_chance(&sim->random, 400) ? sim_below(&sim->random, 100) : 0;
+    memset(sim->tables.residue, 0xff, sizeof sim->tables.residue);
     sim->admit_chance = sim_between(&sim->random, 50, 900);
     sim->cancel_chance = sim_chance(&sim->random, 600) ? sim_below(&sim->random, 40) : 0;
     sim->kill_chance = sim_chance(&sim->random, 500) ? sim_below(&sim->random, 20) : 0;
@@ -221,6 +249,7 @@ static void check_counts(const struct sim *sim)
             continue;
         struct core_block_info info = core_block_info(sim->core, block);
         if (memcmp(&info.chain, &b->info.chain, sizeof info.chain) != 0 ||
+            info.tokens != b->info.tokens || info.domain != b->info.domain ||
             memcmp(info.ids, b->ids, info.tokens * sizeof *b->ids) != 0)
             fail(sim, "block %u: the core and its table disagree", block);
     }
@@ -233,6 +262,30 @@ static void check_counts(const struct sim *sim)
     if (counts.running + counts.queued != live)
         fail(sim, "%u requests run and %u wait, but the table has %u", counts.running,
              counts.queued, live);
+}
+
+/* Is all of it cached for the reader of `domains`? What was the reader's may be widened meanwhile, to one not named. */
+static bool is_there(const struct sim *sim, uint32_t model, const uint64_t *domains,
+                     uint32_t domain_count, const uint32_t *ids, uint32_t count)
+{
+    uint64_t all[SIM_DOMAINS_MAX + 3];
+    memcpy(all, domains, domain_count * sizeof *domains);
+    all[domain_count] = UINT64_C(1) << 32;
+    all[domain_count + 1] = UINT64_C(1) << 32 | 1;
+    all[domain_count + 2] = UINT64_C(2) << 32;
+    return sim_is_cached(&sim->tables, model, all, domain_count + 3, ids, count);
+}
+
+/* What a request asked to be computed is found when it has ended: a pin may follow. */
+static void check_computed(struct sim *sim)
+{
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++) {
+        struct sim_request *r = &sim->tables.requests[slot];
+        if (r->computed && !is_there(sim, r->request.model, r->domains, r->request.domain_count,
+                                     r->ids, r->request.prompt_tokens))
+            fail(sim, "slot %u ended before all was computed", slot);
+        r->computed = false;
+    }
 }
 
 static void restart(struct sim *sim);
@@ -258,6 +311,8 @@ static bool mirror(struct sim *sim)
         fail(sim, "%s", error.message);
     if (kill)
         restart(sim);
+    else
+        check_computed(sim);
     check_counts(sim);
     return !kill;
 }
@@ -293,6 +348,21 @@ static bool replace_weights(struct sim *sim)
     return replaced;
 }
 
+/* The same content stood twice in one domain, behind equal blocks of different domains. Only one parent is left to
+ * them: a chain value does not say which it was. */
+static bool has_twin(const struct sim *sim, block_id block)
+{
+    const struct core_block_info *info = &sim->tables.blocks[block].info;
+    for (block_id other = 0; other < SIM_BLOCKS_MAX; other++) {
+        const struct sim_block *b = &sim->tables.blocks[other];
+        if (other != block && b->state == SIM_SEALED && b->info.model == info->model &&
+            b->info.depth == info->depth && b->info.domain == info->domain &&
+            memcmp(&b->info.chain, &info->chain, sizeof info->chain) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void adopt_blocks(struct sim *sim, bool damaged)
 {
     for (uint32_t depth = 0; depth < SIM_CONTEXT_MAX; depth++)
@@ -306,7 +376,10 @@ static void adopt_blocks(struct sim *sim, bool damaged)
                 sim->adopted++;
                 continue;
             }
-            if (!damaged || (status != LLM_ERR_CORRUPT && status != LLM_ERR_NOT_FOUND))
+            bool expected = status == LLM_ERR_BUSY ? has_twin(sim, block)
+                                                   : damaged && (status == LLM_ERR_CORRUPT ||
+                                                                 status == LLM_ERR_NOT_FOUND);
+            if (!expected)
                 fail(sim, "block %u was not adopted: %s", block, error.message);
             sim->refused++;
             forget_block(sim, block);
@@ -317,7 +390,9 @@ static void admit_again(struct sim *sim, uint32_t slot)
 {
     struct sim_request *request = &sim->tables.requests[slot];
     const struct core_model *model = &sim->models[request->request.model];
-    if (sim_end(request, model->context_tokens_max) == CORE_FINISH_STOP_ID) {
+    bool scored =
+        request->scored == request->request.prompt_tokens && request->request.kind == CORE_SCORE;
+    if (scored || sim_end(request, model->context_tokens_max) == CORE_FINISH_STOP_ID) {
         request->live =
             false; /* the engine sees the stop id by itself; the core would see a length */
         return;
@@ -325,19 +400,21 @@ static void admit_again(struct sim *sim, uint32_t slot)
     request->cancelled = false; /* nobody remembers */
     request->request.generated_tokens = request->published;
     request->request.recovered = true;
+    request->request.score_from = request->scored;
     request->admitted_step = sim->step;
     memcpy(sim->rows_of_ids + slot * SIM_CONTEXT_MAX, request->ids,
            (request->request.prompt_tokens + request->published) * sizeof *request->ids);
     struct llm_error error;
     if (core_admit(sim->core, &request->request, slot, &error) != LLM_OK)
         fail(sim, "a recovered request was refused: %s", error.message);
-    (void)sim_order_admitted(&sim->order, slot, &request->request);
+    sim_order_admitted(&sim->order, slot, &request->request);
     uint32_t count;
     const struct core_effect *effects = core_effects(sim->core, &count);
     for (uint32_t i = 0; i < count; i++)
         if (sim_apply(&sim->tables, sim->core, &effects[i]) ||
             sim_order_effect(&sim->order, &effects[i]))
             fail(sim, "a recovered request ended wrongly");
+    check_computed(sim);
 }
 
 /* A new engine has the tables and the pool's memory, and nothing else. */
@@ -349,6 +426,8 @@ static void restart(struct sim *sim)
     bool replaced = replace_weights(sim);
     open_core(sim);
     sim_order_reset(&sim->order, &sim->config);
+    memset(sim->holds, 0, sizeof sim->holds);
+    memset(sim->tables.residue, 0xff, sizeof sim->tables.residue);
     bool cold = !sim->tables.exact_hash || sim_chance(&sim->random, 200);
     bool damaged = sim_chance(&sim->random, 200);
     for (block_id block = 0; block < SIM_BLOCKS_MAX; block++)
@@ -357,6 +436,8 @@ static void restart(struct sim *sim)
     if (damaged)
         damage_some(sim);
     adopt_blocks(sim, damaged || replaced);
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
+        sim->tables.requests[slot].computed = false;
     for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
         if (sim->tables.requests[slot].live)
             admit_again(sim, slot);
@@ -372,23 +453,48 @@ static uint32_t free_slot(const struct sim *sim)
     return REQUEST_NONE;
 }
 
+/* The domain to seal in, then whatever else the user may read. */
+static uint32_t draw_domains(struct sim *sim, uint32_t user, uint64_t *out_domains)
+{
+    uint32_t groups = sim->groups[user];
+    uint64_t own = UINT64_C(2) << 32;
+    if (sim_chance(&sim->random, sim->private_chance))
+        own = SIM_UID_FIRST + user;
+    else if (groups != 0 && sim_chance(&sim->random, sim->group_chance))
+        own = UINT64_C(1) << 32 | (groups == 3 ? sim_below(&sim->random, 2) : groups - 1);
+    const uint64_t all[] = {SIM_UID_FIRST + user, UINT64_C(1) << 32, UINT64_C(1) << 32 | 1,
+                            UINT64_C(2) << 32};
+    uint32_t count = 0;
+    out_domains[count++] = own;
+    if (sim_chance(&sim->random, 100))
+        return count;
+    for (uint32_t i = 0; i < 4; i++) {
+        bool member = i == 0 || i == 3 || (groups >> (i - 1) & 1) != 0;
+        if (member && all[i] != own)
+            out_domains[count++] = all[i];
+    }
+    return count;
+}
+
 static void draw_request(struct sim *sim, struct sim_request *request)
 {
     uint32_t uid = SIM_UID_FIRST + sim_below(&sim->random, sim->user_count);
     const struct sim_user_terms *terms = &sim->terms[uid - SIM_UID_FIRST];
     uint32_t model = sim_below(&sim->random, sim->config.model_count);
     uint32_t context_tokens = sim->models[model].context_tokens_max;
-    uint32_t prompt_tokens = sim_between(&sim->random, 1, context_tokens - 1);
+    enum core_request_kind kind = sim_chance(&sim->random, sim->score_chance)     ? CORE_SCORE
+                                  : sim_chance(&sim->random, sim->compute_chance) ? CORE_COMPUTE
+                                                                                  : CORE_GENERATE;
+    uint32_t prompt_tokens = sim_between(&sim->random, kind == CORE_SCORE ? 2 : 1,
+                                         context_tokens - (kind == CORE_GENERATE));
     uint32_t from_document = sim_between(&sim->random, 0, prompt_tokens);
     const uint32_t *document = sim->documents[sim_below(&sim->random, DOCUMENTS_MAX)];
     *request = (struct sim_request){
         .request = {.request_id = ++sim->requests,
                     .uid = uid,
-                    .domains = &sim->domains[sim->domains_shared ? 0 : uid - SIM_UID_FIRST],
-                    .domain_count = 1,
+                    .kind = kind,
                     .model = model,
                     .prompt_tokens = prompt_tokens,
-                    .max_tokens = sim_between(&sim->random, 1, context_tokens),
                     .priority = sim_chance(&sim->random, sim->class_chance)
                                     ? sim_between(&sim->random, 1, 2)
                                     : 0,
@@ -399,6 +505,12 @@ static void draw_request(struct sim *sim, struct sim_request *request)
         .stop_id = sim_below(&sim->random, 100), /* often none that exists */
         .admitted_step = sim->step,
     };
+    request->request.domain_count = draw_domains(sim, uid - SIM_UID_FIRST, request->domains);
+    if (kind == CORE_GENERATE)
+        request->request.max_tokens = sim_between(&sim->random, 1, context_tokens);
+    if (kind == CORE_SCORE)
+        request->scored = request->request.score_from =
+            sim_between(&sim->random, 1, prompt_tokens - 1);
     for (uint32_t i = 0; i < prompt_tokens; i++)
         request->ids[i] =
             i < from_document ? document[i] : sim_below(&sim->random, sim->tables.vocab_tokens);
@@ -409,10 +521,20 @@ static bool too_large(const struct sim *sim, const struct core_request *request)
 {
     const struct core_model *model = &sim->models[request->model];
     uint32_t tokens = request->prompt_tokens + request->max_tokens;
-    if (tokens > model->context_tokens_max)
+    if (request->kind == CORE_COMPUTE)
+        tokens++; /* the last one needs its row */
+    else if (tokens > model->context_tokens_max)
         tokens = model->context_tokens_max;
     uint32_t blocks = (tokens - 1 + model->block_tokens - 1) / model->block_tokens;
     return blocks > sim->config.slab_count * model->slab_blocks;
+}
+
+static bool is_pinned(const struct sim *sim)
+{
+    for (uint32_t hold = 0; hold < SIM_HOLDS_MAX; hold++)
+        if (sim->holds[hold].live)
+            return true;
+    return false;
 }
 
 static bool must_be_busy(const struct sim *sim, const struct core_request *request)
@@ -422,7 +544,7 @@ static bool must_be_busy(const struct sim *sim, const struct core_request *reque
     return core_counts(sim->core).queued >= sim->config.queued_max ||
            own >= sim->config.user_queued_max ||
            (request->user_queued_tokens > 0 && own > 0 &&
-            own_tokens + request->prompt_tokens > request->user_queued_tokens);
+            own_tokens + sim_order_tokens(request) > request->user_queued_tokens);
 }
 
 static bool admit_one(struct sim *sim)
@@ -433,9 +555,13 @@ static bool admit_one(struct sim *sim)
     struct sim_request request;
     draw_request(sim, &request);
     memcpy(sim->rows_of_ids + slot * SIM_CONTEXT_MAX, request.ids, sizeof request.ids);
+    struct sim_request *place = &sim->tables.requests[slot];
+    memcpy(place->domains, request.domains, sizeof request.domains);
+    request.request.domains = place->domains;
     struct llm_error error;
     enum llm_status status = core_admit(sim->core, &request.request, slot, &error);
-    if ((status == LLM_ERR_LIMIT) != too_large(sim, &request.request))
+    if ((status == LLM_ERR_LIMIT) != too_large(sim, &request.request) &&
+        !(status == LLM_ERR_LIMIT && is_pinned(sim)))
         fail(sim, "a request of %u and %u tokens was answered with status %d",
              request.request.prompt_tokens, request.request.max_tokens, (int)status);
     if (status == LLM_ERR_BUSY && !must_be_busy(sim, &request.request))
@@ -443,11 +569,13 @@ static bool admit_one(struct sim *sim)
     if (status == LLM_OK) {
         request.live = true;
         sim->tables.requests[slot] = request;
-        const char *wrong = sim_order_admitted(&sim->order, slot, &request.request);
-        if (wrong)
-            fail(sim, "%s", wrong);
+        sim_order_admitted(&sim->order, slot, &request.request);
     }
-    return mirror(sim);
+    if (!mirror(sim))
+        return false;
+    if (sim->tables.requests[slot].live && !sim_order_queue_fits(&sim->order, request.request.uid))
+        fail(sim, "user %u has more tokens waiting than it may", request.request.uid);
+    return true;
 }
 
 static bool cancel_one(struct sim *sim, uint32_t slot)
@@ -474,9 +602,59 @@ static bool cancel_some(struct sim *sim)
     return true;
 }
 
+/* ---- Pins -------------------------------------------------------------------------------------------- */
+
+static void unhold(struct sim *sim, uint32_t hold)
+{
+    core_unhold(sim->core, hold);
+    sim->holds[hold].live = false;
+}
+
+static void hold_one(struct sim *sim, uint32_t hold)
+{
+    struct sim_request like;
+    draw_request(sim, &like);
+    uint32_t held = core_hold(sim->core, hold, like.request.model, like.domains,
+                              like.request.domain_count, like.ids, like.request.prompt_tokens);
+    if (held > like.request.prompt_tokens || (core_held_blocks(sim->core, hold) > 0) != (held > 0))
+        fail(sim, "%u of %u tokens are held in %u blocks", held, like.request.prompt_tokens,
+             core_held_blocks(sim->core, hold));
+    struct sim_hold *h = &sim->holds[hold];
+    *h = (struct sim_hold){.live = held > 0,
+                           .model = like.request.model,
+                           .tokens = held,
+                           .domain_count = like.request.domain_count};
+    memcpy(h->domains, like.domains, sizeof h->domains);
+    memcpy(h->ids, like.ids, sizeof h->ids);
+    sim->held += h->live;
+}
+
+/* A block may be widened while it is pinned, never lost. */
+static void check_holds(const struct sim *sim)
+{
+    for (uint32_t hold = 0; hold < SIM_HOLDS_MAX; hold++) {
+        const struct sim_hold *h = &sim->holds[hold];
+        if (h->live && !is_there(sim, h->model, h->domains, h->domain_count, h->ids, h->tokens))
+            fail(sim, "hold %u: %u tokens are pinned, and some are not there", hold, h->tokens);
+    }
+}
+
+static void pins(struct sim *sim)
+{
+    uint32_t hold = sim_below(&sim->random, SIM_HOLDS_MAX);
+    if (!sim_chance(&sim->random, sim->hold_chance))
+        return;
+    if (sim->holds[hold].live)
+        unhold(sim, hold);
+    else
+        hold_one(sim, hold);
+    check_holds(sim);
+}
+
 /* Admissions and cancels, before a plan or while it is out. False: the engine died, and the plan with it. */
 static bool clients(struct sim *sim, bool admitting)
 {
+    pins(sim);
     while (admitting && sim_chance(&sim->random, sim->admit_chance))
         if (!admit_one(sim))
             return false;
@@ -485,10 +663,12 @@ static bool clients(struct sim *sim, bool admitting)
 
 /* ---- Steps ------------------------------------------------------------------------------------------- */
 
-/* Overdue, it is first when all that came before it are gone; each of them has a row in every step then. */
+/* Overdue, it is first when all that came before it are gone; each of them, or who makes its block, has a row in every
+ * step then. A maker that goes has done its block's steps for nothing. */
 static uint64_t age_bound(const struct sim *sim)
 {
-    return sim->config.overdue_steps + (uint64_t)sim->config.request_slots * (SIM_CONTEXT_MAX + 1);
+    return sim->config.overdue_steps +
+           (uint64_t)2 * sim->config.request_slots * (SIM_CONTEXT_MAX + SIM_BLOCK_TOKENS);
 }
 
 static void check_ages(struct sim *sim)
@@ -503,14 +683,118 @@ static void check_ages(struct sim *sim)
     }
 }
 
+/* ---- Each block is computed once ----------------------------------------------------------------------- */
+
+/* The block that a sequence begins at its start: those behind it follow blocks that only this request has. */
+static bool begins_block(const struct sim *sim, const struct core_sequence *sequence,
+                         struct sim_filling *out_block)
+{
+    uint32_t block_tokens = sim->models[sequence->model].block_tokens;
+    const struct sim_request *request = &sim->tables.requests[sequence->slot];
+    uint32_t at = sequence->first_position / block_tokens;
+    const struct sim_filling *old = &sim->filling[sequence->slot];
+    block_id block = sequence->blocks[at];
+    if (sequence->first_position % block_tokens != 0 && old->block == block &&
+        old->taken == sim->tables.blocks[block].taken)
+        return false; /* goes on */
+    *out_block = (struct sim_filling){.known = (at + 1) * block_tokens <=
+                                               request->request.prompt_tokens + request->published -
+                                                   (request->request.kind == CORE_SCORE),
+                                      .at = at,
+                                      .block = block,
+                                      .before = at > 0 ? sequence->blocks[at - 1] : BLOCK_NONE,
+                                      .taken = sim->tables.blocks[block].taken};
+    return true;
+}
+
+static bool same_block(const struct sim *sim, uint32_t slot, const struct sim_filling *mine,
+                       uint32_t other_slot, const struct sim_filling *other)
+{
+    const struct sim_request *a = &sim->tables.requests[slot];
+    const struct sim_request *b = &sim->tables.requests[other_slot];
+    uint32_t block_tokens = sim->models[a->request.model].block_tokens;
+    return mine->known && other->known && a->request.model == b->request.model &&
+           a->domains[0] == b->domains[0] && mine->at == other->at &&
+           mine->before == other->before &&
+           memcmp(a->ids + mine->at * block_tokens, b->ids + mine->at * block_tokens,
+                  block_tokens * sizeof *a->ids) == 0;
+}
+
+/* Its rows are scored: it cannot use another's. */
+static bool needs_its_own(const struct sim *sim, uint32_t slot, const struct sim_filling *block)
+{
+    const struct sim_request *request = &sim->tables.requests[slot];
+    uint32_t block_tokens = sim->models[request->request.model].block_tokens;
+    return request->request.kind == CORE_SCORE &&
+           (block->at + 1) * block_tokens > request->scored - 1;
+}
+
+static bool is_filling(const struct sim *sim, uint32_t slot)
+{
+    const struct sim_filling *f = &sim->filling[slot];
+    return sim->tables.requests[slot].live && f->taken > 0 &&
+           sim->tables.blocks[f->block].state == SIM_WRITING &&
+           sim->tables.blocks[f->block].taken == f->taken;
+}
+
+/* A sequence that ends within another block than it began with goes on there. */
+static void note_last_blocks(struct sim *sim, const struct core_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct core_sequence *sequence = &plan->sequences[i];
+        const struct sim_request *request = &sim->tables.requests[sequence->slot];
+        uint32_t block_tokens = sim->models[sequence->model].block_tokens;
+        uint32_t at = (sequence->first_position + sequence->token_count - 1) / block_tokens;
+        if (at == sequence->first_position / block_tokens)
+            continue;
+        block_id block = sequence->blocks[at];
+        sim->filling[sequence->slot] =
+            (struct sim_filling){.known = (at + 1) * block_tokens <=
+                                          request->request.prompt_tokens + request->published -
+                                              (request->request.kind == CORE_SCORE),
+                                 .at = at,
+                                 .block = block,
+                                 .before = sequence->blocks[at - 1],
+                                 .taken = sim->tables.blocks[block].taken};
+    }
+}
+
+static void check_once(struct sim *sim, const struct core_plan *plan)
+{
+    struct sim_filling begun[SIM_SLOTS_MAX];
+    bool begins[SIM_SLOTS_MAX] = {false};
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        uint32_t slot = plan->sequences[i].slot;
+        begins[slot] = begins_block(sim, &plan->sequences[i], &begun[slot]);
+    }
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
+        for (uint32_t other = 0; begins[slot] && other < SIM_SLOTS_MAX; other++) {
+            if (other == slot || needs_its_own(sim, slot, &begun[slot]))
+                continue;
+            if (begins[other] ? !needs_its_own(sim, other, &begun[other]) &&
+                                    same_block(sim, slot, &begun[slot], other, &begun[other])
+                              : is_filling(sim, other) && same_block(sim, slot, &begun[slot], other,
+                                                                     &sim->filling[other]))
+                fail(sim, "slots %u and %u compute the same block, %u of their chains", slot, other,
+                     begun[slot].at);
+        }
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
+        if (begins[slot])
+            sim->filling[slot] = begun[slot];
+    note_last_blocks(sim, plan);
+}
+
 static void compute(struct sim *sim, const struct core_plan *plan, struct core_result *results)
 {
     if (plan->token_count > sim->config.step_tokens ||
         plan->sequence_count > sim->config.running_max)
         fail(sim, "a plan of %u tokens in %u sequences", plan->token_count, plan->sequence_count);
+    check_once(sim, plan);
     uint32_t rows = 0;
+    uint32_t scored_rows = 0;
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const struct core_sequence *sequence = &plan->sequences[i];
+        scored_rows += sequence->scored_rows;
         struct sim_request *request = &sim->tables.requests[sequence->slot];
         if (sequence->first_row != rows)
             fail(sim, "sequence %u begins at row %u, not %u", i, sequence->first_row, rows);
@@ -529,6 +813,8 @@ static void compute(struct sim *sim, const struct core_plan *plan, struct core_r
         if (sequence->wants_token && results[i].token == request->stop_id)
             results[i].finish = CORE_FINISH_STOP_ID;
     }
+    if (scored_rows > sim->config.score_rows)
+        fail(sim, "%u rows are scored in one step", scored_rows);
     if (rows != plan->token_count)
         fail(sim, "%u rows in sequences, %u in the plan", rows, plan->token_count);
 }
@@ -551,9 +837,12 @@ static void step(struct sim *sim, bool admitting)
         return;
     sim_order_planning(&sim->order);
     bool planned = core_plan(sim->core, &plan);
-    if (!mirror(sim) || !planned)
+    if (!mirror(sim) || !planned) {
+        for (uint32_t hold = 0; hold < SIM_HOLDS_MAX && !planned; hold++)
+            unhold(sim, hold); /* whatever waits may wait for these */
         return;
-    const char *wrong = sim_order_planned(&sim->order, &plan);
+    }
+    const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
     if (wrong)
         fail(sim, "%s", wrong);
     compute(sim, &plan, results);
@@ -568,8 +857,12 @@ static void drain(struct sim *sim)
 {
     sim->cancel_chance = 0;
     sim->kill_chance = 0;
+    sim->hold_chance = 0;
     while (core_counts(sim->core).running + core_counts(sim->core).queued > 0)
         step(sim, false);
+    check_holds(sim);
+    for (uint32_t hold = 0; hold < SIM_HOLDS_MAX; hold++)
+        unhold(sim, hold);
     struct core_counts counts = core_counts(sim->core);
     if (counts.kv.held > 0)
         fail(sim, "%u blocks are held and nobody is there", counts.kv.held);
@@ -620,7 +913,8 @@ int main(int argc, char **argv)
         return 2;
     }
     llm_check_set_hook(say_seed);
-    struct sim sum = {.seed = options.seed};
+    static struct sim sum;
+    sum.seed = options.seed;
     for (uint64_t i = 0; i < options.runs; i++) {
         run(&sim, options.seed + i, options.steps);
         sum.requests += sim.requests;
@@ -629,6 +923,9 @@ int main(int argc, char **argv)
         sum.adopted += sim.adopted;
         sum.refused += sim.refused;
         sum.failed += sim.failed;
+        sum.held += sim.held;
+        sum.tables.copies += sim.tables.copies;
+        sum.tables.widenings += sim.tables.widenings;
         sum.order.closest_percent = sim.order.closest_percent > sum.order.closest_percent
                                         ? sim.order.closest_percent
                                         : sum.order.closest_percent;
@@ -641,15 +938,16 @@ int main(int argc, char **argv)
     printf(
         "sim_core: %llu runs from seed %llu: %llu requests, %llu tokens published, %llu rows "
         "computed, %llu found in the cache, %llu evictions, %llu preemptions, %llu engines killed, "
-        "%llu blocks adopted, %llu damaged ones refused, %llu failed steps, oldest request %llu "
-        "steps, widest race %llu%% of its bound\n",
+        "%llu blocks adopted, %llu damaged ones refused, %llu failed steps, %llu blocks copied, "
+        "%llu widened, %llu pins, oldest request %llu steps, widest race %llu%% of its bound\n",
         (unsigned long long)options.runs, (unsigned long long)options.seed,
         (unsigned long long)sum.requests, (unsigned long long)sum.tokens,
         (unsigned long long)sum.counts.tokens_computed,
         (unsigned long long)sum.counts.tokens_cached, (unsigned long long)sum.counts.evictions,
         (unsigned long long)sum.counts.preemptions, (unsigned long long)sum.kills,
         (unsigned long long)sum.adopted, (unsigned long long)sum.refused,
-        (unsigned long long)sum.failed, (unsigned long long)sum.age_max,
-        (unsigned long long)sum.order.closest_percent);
+        (unsigned long long)sum.failed, (unsigned long long)sum.tables.copies,
+        (unsigned long long)sum.tables.widenings, (unsigned long long)sum.held,
+        (unsigned long long)sum.age_max, (unsigned long long)sum.order.closest_percent);
     return 0;
 }

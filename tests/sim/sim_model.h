@@ -22,6 +22,7 @@
 #define SIM_SLOTS_MAX    24u
 #define SIM_BLOCKS_MAX   256u
 #define SIM_BLOCK_TOKENS 8u
+#define SIM_DOMAINS_MAX  5u
 
 struct sim_random {
     uint64_t state;
@@ -35,8 +36,9 @@ uint64_t sim_mix(uint64_t a, uint64_t b);
 
 struct sim_row {
     uint64_t history; /* of all ids up to and including this one; garbage until written */
-    uint32_t id;
-    uint64_t domain;
+    uint32_t id;      /* UINT32_MAX: not written since its block was taken */
+    uint64_t domain;  /* may read it; of a copied row: of the row it was copied from */
+    bool copied;      /* with its whole block: may be written once more */
 };
 
 enum sim_block_state {
@@ -48,12 +50,18 @@ struct sim_block { /* kvhdr and kvtok */
     enum sim_block_state state;
     struct core_block_info info; /* ids points to `ids` */
     uint32_t ids[SIM_BLOCK_TOKENS];
+    uint64_t taken; /* the number of its last take */
 };
 
 struct sim_request { /* reqtab and reqtok */
     bool live;
+    bool
+        computed; /* COMPUTE, ended just now: all its rows must be there when the call is mirrored */
     bool cancelled; /* by its client, or its step failed: it may end early */
-    struct core_request request;
+    struct core_request
+        request; /* its domains point to `domains` of the slot it has in the tables */
+    uint64_t domains[SIM_DOMAINS_MAX];
+    uint32_t scored; /* SCORE: positions below it are, or were not asked for */
     uint64_t seed;
     uint32_t stop_id;
     uint32_t published;
@@ -67,6 +75,10 @@ struct sim_tables {
     bool exact_hash;                                       /* chain values do not collide */
     struct sim_random random;                              /* garbage for rows that nobody wrote */
     struct sim_row rows[SIM_BLOCKS_MAX][SIM_BLOCK_TOKENS]; /* the KV pool itself */
+    /* Whose rows the pool's memory really holds, for the check that foreign ones were zeroed: a domain and model, 0 for
+     * zeros, UINT64_MAX for what an earlier engine left. */
+    uint64_t residue[SIM_BLOCKS_MAX][SIM_BLOCK_TOKENS];
+    uint64_t takes, copies, widenings;
     struct sim_block blocks[SIM_BLOCKS_MAX];
     struct sim_request requests[SIM_SLOTS_MAX];
 };
@@ -76,6 +88,12 @@ uint64_t sim_history_begin(const struct core_model *model);
 uint64_t sim_history(uint64_t before, uint32_t id);
 /* The token a request gets after `history`. */
 uint32_t sim_token(uint64_t history, uint64_t seed, uint32_t vocab_tokens);
+
+/* May a request that seals in, or may read, `domains` [count] read this one? */
+bool sim_may_read(const uint64_t *domains, uint32_t count, uint64_t domain);
+/* Do the rows of ids [count] lie in sealed blocks that a reader of `domains` may read? */
+bool sim_is_cached(const struct sim_tables *tables, uint32_t model, const uint64_t *domains,
+                   uint32_t domain_count, const uint32_t *ids, uint32_t count);
 
 /* Why and whether a request that published what it did ends by itself. */
 enum core_finish sim_end(const struct sim_request *request, uint32_t context_tokens_max);

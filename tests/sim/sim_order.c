@@ -74,28 +74,33 @@ uint32_t sim_order_queued(const struct sim_order *order, uint32_t uid, uint64_t 
     return count;
 }
 
-const char *sim_order_admitted(struct sim_order *order, uint32_t slot,
-                               const struct core_request *request)
+uint32_t sim_order_tokens(const struct core_request *request)
+{
+    return request->prompt_tokens + request->generated_tokens - (request->kind == CORE_SCORE);
+}
+
+bool sim_order_queue_fits(const struct sim_order *order, uint32_t uid)
+{
+    uint64_t most = order->users[uid - SIM_UID_FIRST].queued_tokens_max, tokens;
+    return sim_order_queued(order, uid, &tokens) <= 1 || most == 0 || tokens <= most;
+}
+
+void sim_order_admitted(struct sim_order *order, uint32_t slot, const struct core_request *request)
 {
     static const uint32_t ranks[SIM_RANKS] = {1, 0, 2}; /* of enum llm_priority */
     uint32_t user = request->uid - SIM_UID_FIRST;
-    order->places[slot] =
-        (struct sim_place){.where = SIM_QUEUED,
-                           .user = user,
-                           .rank = ranks[request->priority],
-                           .tokens = request->prompt_tokens + request->generated_tokens,
-                           .arrival = ++order->arrivals,
-                           .arrival_plan = order->plans};
+    order->places[slot] = (struct sim_place){.where = SIM_QUEUED,
+                                             .user = user,
+                                             .rank = ranks[request->priority],
+                                             .tokens = sim_order_tokens(request),
+                                             .arrival = ++order->arrivals,
+                                             .arrival_plan = order->plans};
     if (request->weight > 0)
         order->users[user].weight = request->weight;
     if (request->user_running_max > 0)
         order->users[user].seats_max = request->user_running_max;
-    uint64_t tokens;
-    uint32_t count = sim_order_queued(order, request->uid, &tokens);
-    if (!request->recovered && request->user_queued_tokens > 0 && count > 1 &&
-        tokens > request->user_queued_tokens)
-        return "a user has more tokens waiting than it may";
-    return NULL;
+    /* What was admitted before an engine's death is not refused again. */
+    order->users[user].queued_tokens_max = request->recovered ? 0 : request->user_queued_tokens;
 }
 
 /* ---- Effects ------------------------------------------------------------------------------------------ */
@@ -180,20 +185,28 @@ static const char *run_race(struct sim_order *order, uint32_t rank, uint32_t u, 
     return race->ahead - race->least > bound ? "one user is served while another waits" : NULL;
 }
 
-const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan)
+/* The eldest has a row, or who makes its block has: that is a block's steps, and then it is the maker itself. */
+static bool eldest_moves(struct sim_order *order, const struct core_plan *plan, bool pinned)
+{
+    const struct sim_place *eldest = find_eldest(order);
+    bool moves = !eldest || pinned;
+    for (uint32_t i = 0; i < plan->sequence_count && !moves; i++)
+        moves = &order->places[plan->sequences[i].slot] == eldest;
+    order->eldest_waited = moves ? 0 : order->eldest_waited + 1;
+    return order->eldest_waited <= SIM_BLOCK_TOKENS;
+}
+
+const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned)
 {
     int64_t served[SIM_RANKS][SIM_USERS_MAX] = {{0}};
-    const struct sim_place *eldest = find_eldest(order);
-    bool eldest_moves = !eldest;
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const struct sim_place *place = &order->places[plan->sequences[i].slot];
         uint64_t tokens = plan->sequences[i].token_count;
-        eldest_moves = eldest_moves || place == eldest;
         served[place->rank][place->user] +=
             (int64_t)(tokens * SIM_PER_WEIGHT / order->users[place->user].weight);
     }
-    if (!eldest_moves)
-        return "the eldest is overdue and has no row";
+    if (!eldest_moves(order, plan, pinned))
+        return "the eldest is overdue and does not move";
     for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
         for (uint32_t u = 0; u < SIM_USERS_MAX; u++)
             for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {

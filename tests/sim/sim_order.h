@@ -3,12 +3,12 @@
  *
  * Idea     Six sentences: no user has more seats than it may; nobody of a lower class starts while one of a higher waits
  *          who may have a seat; nobody is preempted while one of a lower class runs; the eldest, once it is overdue, is
- *          never preempted and has a row in every plan; a user's waiting tokens are within its bound; and while a user
+ *          never preempted, and it or who makes its block has a row in every plan; a user's waiting tokens are within its bound; and while a user
  *          waits, nobody of its class is served more, by their weights, than a bound.
  * Bound    Who is ahead of another who waits starts nothing any more; what it may still get is what it runs: its seats
  *          times a context, and a step. The one who waits may have begun as far ahead: the sum of both.
  * Threads  One.
- * See      sim_core.c, daemon/core/README.md (rules 7 to 12).
+ * See      sim_core.c, daemon/core/README.md (rules 7 to 9).
  */
 #ifndef LLMD_TESTS_SIM_ORDER_H
 #define LLMD_TESTS_SIM_ORDER_H
@@ -53,19 +53,22 @@ struct sim_order {
     uint32_t running_max, step_tokens, context_tokens;
     uint64_t overdue_steps;
     uint64_t arrivals, plans;
+    uint32_t eldest_waited;   /* plans in a row in which it had no row */
     uint64_t closest_percent; /* of its bound that a race came to */
 };
 
 /* A new core knows nothing of old turns. */
 void sim_order_reset(struct sim_order *order, const struct core_config *config);
-/* Each returns NULL, or the sentence that does not hold. */
-const char *sim_order_admitted(struct sim_order *order, uint32_t slot,
-                               const struct core_request *request);
+void sim_order_admitted(struct sim_order *order, uint32_t slot, const struct core_request *request);
 void sim_order_planning(struct sim_order *order);
+/* Each returns NULL, or the sentence that does not hold. */
 const char *sim_order_effect(struct sim_order *order, const struct core_effect *effect);
-const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan);
+const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned);
 
-/* Never started: requests and tokens of that user. */
+/* What a request counts for while it waits. */
+uint32_t sim_order_tokens(const struct core_request *request);
+/* Never started: requests and tokens of that user; are the tokens within its bound, or of one request only? */
 uint32_t sim_order_queued(const struct sim_order *order, uint32_t uid, uint64_t *out_tokens);
+bool sim_order_queue_fits(const struct sim_order *order, uint32_t uid);
 
 #endif

@@ -30,6 +30,7 @@
 struct request {
     bool live, hold;
     bool fail;
+    struct fake_context *context; /* grows with the answer; NULL: none */
     uint64_t deadline_ns;
     struct llm_request_body body;
     uint32_t stop_ids[LLM_STOP_IDS_MAX];
@@ -39,6 +40,7 @@ struct request {
 
 struct connection {
     bool open;
+    uint64_t id;
     int socket, to_engine, to_client;
     void *up, *down;
     const unsigned char *arena;
@@ -59,6 +61,8 @@ struct fake_daemon {
     uint64_t next_id;
     pthread_t thread;
     struct connection connections[CONNECTIONS_MAX];
+    struct fake_contexts contexts;
+    _Atomic bool paused, stopping;
     _Atomic uint32_t connection_count, request_count, cancel_count, sleep_count, open_count;
 };
 
@@ -78,6 +82,9 @@ static void end_connection(struct fake_daemon *daemon, struct connection *connec
 static void end_request(struct connection *connection, struct request *request,
                         enum llm_status status, enum llm_finish finish, const char *note)
 {
+    if (request->context)
+        request->context->generating = false;
+    request->context = NULL;
     llm_stream_writer_finish(&request->writer, status, finish, note);
     request->live = false;
     connection->published = true;
@@ -154,12 +161,85 @@ static bool misbehave(struct fake_daemon *daemon, struct connection *connection,
     return true;
 }
 
+/* Put the context's tokens before the prompt's, and the prompt's into the context. */
+static enum llm_status begin_on_context(struct fake_daemon *daemon, struct connection *connection,
+                                        uint64_t context_id, struct request *request,
+                                        struct llm_error *error)
+{
+    bool branch = (request->body.flags & LLM_REQUEST_BRANCH) != 0;
+    uint32_t count = request->body.prompt_tokens;
+    struct fake_context *context =
+        fake_contexts_begin(&daemon->contexts, connection->id, context_id, branch,
+                            atomic_load(&daemon->request_count), error);
+    if (!context)
+        return error->status;
+    request->context = context;
+    if (count > FAKE_CONTEXT_TOKENS - context->length)
+        return llm_fail(error, LLM_ERR_LIMIT, "the context would be too long");
+    memcpy(context->tokens + context->length, request->prompt, count * sizeof(uint32_t));
+    context->length += count;
+    memcpy(request->prompt, context->tokens, context->length * sizeof(uint32_t));
+    request->body.prompt_tokens = context->length;
+    memcpy(request->body.model, context->model, sizeof request->body.model);
+    if (context->length == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "the context is empty");
+    return LLM_OK;
+}
+
+/* The prompt's own ids with -(i + 1) / 8. */
+static void score(struct fake_daemon *daemon, struct connection *connection,
+                  const struct llm_submission *submission, struct request *request)
+{
+    uint32_t lie = atomic_load(&daemon->contexts.lie);
+    uint32_t count = request->body.max_tokens;
+    struct llm_error error;
+    if ((request->body.flags & LLM_REQUEST_ON_CONTEXT) &&
+        !fake_contexts_find(&daemon->contexts, submission->argument)) {
+        (void)!llm_fail(&error, LLM_ERR_NOT_FOUND, "there is no such context");
+        refuse(connection, request, &error);
+        return;
+    }
+    for (uint32_t i = 0; i < count - (lie == FAKE_CONTEXT_SCORE_FEW); i++) {
+        uint32_t id = request->prompt[request->body.score_from + i] + (lie == FAKE_CONTEXT_SCORES);
+        float logprob = -(float)(i + 1) / 8;
+        llm_stream_writer_append(&request->writer, &id, &logprob, 1, llm_now_ns());
+    }
+    end_request(connection, request, LLM_OK, LLM_FINISH_LENGTH, "");
+}
+
+static void compute(struct fake_daemon *daemon, struct connection *connection,
+                    struct request *request)
+{
+    static const uint32_t surprise = 5;
+    if (request->context && (request->body.flags & LLM_REQUEST_PIN))
+        request->context->pinned = true;
+    if (atomic_load(&daemon->contexts.lie) == FAKE_CONTEXT_COMPUTED)
+        llm_stream_writer_append(&request->writer, &surprise, NULL, 1, llm_now_ns());
+    end_request(connection, request, LLM_OK, LLM_FINISH_ANSWERED, "");
+}
+
 static void generate(struct fake_daemon *daemon, struct connection *connection,
                      const struct llm_submission *submission, struct request *request)
 {
     struct llm_error error;
-    if (copy_body(daemon, connection, submission, request, &error) != LLM_OK) {
+    enum llm_status status = copy_body(daemon, connection, submission, request, &error);
+    uint32_t flags = request->body.flags;
+    if (status == LLM_OK && (flags & LLM_REQUEST_ON_CONTEXT) &&
+        atomic_load(&daemon->contexts.refusal) != LLM_OK)
+        status = llm_fail(&error, (enum llm_status)atomic_load(&daemon->contexts.refusal),
+                          "refused as the test wants it");
+    if (status == LLM_OK && (flags & LLM_REQUEST_SCORE)) {
+        score(daemon, connection, submission, request);
+        return;
+    }
+    if (status == LLM_OK && (flags & LLM_REQUEST_ON_CONTEXT))
+        status = begin_on_context(daemon, connection, submission->argument, request, &error);
+    if (status != LLM_OK) {
         refuse(connection, request, &error);
+        return;
+    }
+    if (flags & LLM_REQUEST_COMPUTE) {
+        compute(daemon, connection, request);
         return;
     }
     if (misbehave(daemon, connection, submission, request))
@@ -168,6 +248,20 @@ static void generate(struct fake_daemon *daemon, struct connection *connection,
     request->fail = strcmp(request->body.model, "fail") == 0;
     request->deadline_ns = submission->deadline_ns;
     request->live = true;
+}
+
+static void context_verb(struct fake_daemon *daemon, struct connection *connection,
+                         const struct llm_submission *submission, struct request *request)
+{
+    struct llm_context_body body;
+    const unsigned char *from = connection->arena + submission->body_offset;
+    CHECK(submission->body_bytes >= sizeof body);
+    memcpy(&body, from, sizeof body);
+    bool has_ids = body.verb == LLM_CONTEXT_APPEND || body.verb == LLM_CONTEXT_PROBE;
+    CHECK(submission->body_bytes == sizeof body + (has_ids ? body.count : 0) * sizeof(uint32_t));
+    const uint32_t *ids = has_ids ? (const uint32_t *)(const void *)(from + sizeof body) : NULL;
+    fake_contexts_answer(&daemon->contexts, connection->id, &body, ids, &request->writer);
+    connection->published = true;
 }
 
 static void answer(struct fake_daemon *daemon, struct connection *connection,
@@ -189,6 +283,8 @@ static void answer(struct fake_daemon *daemon, struct connection *connection,
         generate(daemon, connection, submission, request);
         break;
     case LLM_OP_CONTEXT:
+        context_verb(daemon, connection, submission, request);
+        break;
     case LLM_OP_COUNT:
     default:
         end_request(connection, request, LLM_ERR_UNSUPPORTED, LLM_FINISH_ANSWERED, "unknown");
@@ -231,6 +327,8 @@ static void admit(struct fake_daemon *daemon, struct connection *connection,
 static bool take_in(struct fake_daemon *daemon, struct connection *connection)
 {
     struct llm_submission submission;
+    if (atomic_load(&daemon->paused))
+        return false;
     enum llm_status status = llm_queue_peek(&connection->queue, &submission);
     if (status == LLM_ERR_TIMEOUT)
         return false;
@@ -259,6 +357,8 @@ static void produce(struct connection *connection, struct request *request, uint
                     "the echo is broken");
         return;
     }
+    if (request->context && request->context->length < FAKE_CONTEXT_TOKENS)
+        request->context->tokens[request->context->length++] = id;
     llm_stream_writer_append(&request->writer, &id, &logprob, 1, now_ns);
     connection->published = true;
     if (is_stop_id(request, id))
@@ -389,7 +489,7 @@ static void attach(struct fake_daemon *daemon, struct connection *connection,
     llm_publisher_init(&connection->publisher, connection->down, geometry);
     llm_client_waker_init(&connection->waker, connection->up, connection->down, ends[1]);
     set_first_epoch(daemon, connection);
-    reply->connection_id = ++daemon->next_id;
+    reply->connection_id = connection->id = ++daemon->next_id;
     reply->geometry = *geometry;
     const int fds[LLM_ATTACH_FDS] = {daemon->ctl_readonly_fd, up_fd, down_readonly_fd,
                                      connection->to_engine, ends[0]};
@@ -538,7 +638,10 @@ static bool look_at_descriptors(struct fake_daemon *daemon, int timeout_ms)
     }
     if (fds[1].revents)
         welcome(daemon, accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC));
-    return !fds[0].revents;
+    uint64_t wakes;
+    if (fds[0].revents && read(daemon->stop_fd, &wakes, sizeof wakes) < 0)
+        CHECK(errno == EAGAIN);
+    return !atomic_load(&daemon->stopping);
 }
 
 static void *run(void *argument)
@@ -615,15 +718,21 @@ struct fake_daemon *fake_daemon_open(const char *path, const struct fake_daemon_
     CHECK(daemon->options.geometry.stream_slots <= SLOTS_MAX);
     make_memories(daemon);
     listen_at(daemon, path);
-    daemon->stop_fd = eventfd(0, EFD_CLOEXEC);
+    daemon->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     CHECK(pthread_create(&daemon->thread, NULL, run, daemon) == 0);
     return daemon;
 }
 
-void fake_daemon_close(struct fake_daemon *daemon)
+static void wake(struct fake_daemon *daemon)
 {
     uint64_t one = 1;
     CHECK(write(daemon->stop_fd, &one, sizeof one) == (ssize_t)sizeof one);
+}
+
+void fake_daemon_close(struct fake_daemon *daemon)
+{
+    atomic_store(&daemon->stopping, true);
+    wake(daemon);
     pthread_join(daemon->thread, NULL);
     unlink(daemon->path);
     llm_segment_unmap(daemon->ctl, LLM_PAGE_BYTES);
@@ -634,6 +743,22 @@ void fake_daemon_close(struct fake_daemon *daemon)
     free(daemon);
 }
 
+void fake_daemon_refuse_contexts(struct fake_daemon *daemon, enum llm_status status)
+{
+    atomic_store(&daemon->contexts.refusal, (uint32_t)status);
+}
+
+void fake_daemon_lie_about_contexts(struct fake_daemon *daemon, enum fake_context_lie lie)
+{
+    atomic_store(&daemon->contexts.lie, (uint32_t)lie);
+}
+
+void fake_daemon_pause(struct fake_daemon *daemon, bool paused)
+{
+    atomic_store(&daemon->paused, paused);
+    wake(daemon);
+}
+
 struct fake_daemon_counts fake_daemon_counts(struct fake_daemon *daemon)
 {
     return (struct fake_daemon_counts){
@@ -642,5 +767,6 @@ struct fake_daemon_counts fake_daemon_counts(struct fake_daemon *daemon)
         .cancelled = atomic_load(&daemon->cancel_count),
         .sleeps = atomic_load(&daemon->sleep_count),
         .open = atomic_load(&daemon->open_count),
+        .contexts = atomic_load(&daemon->contexts.live),
     };
 }

@@ -10,6 +10,8 @@
  *            "lie"    a count beyond the log
  *            "expel"  ends the connection with a farewell: "token 7 is not to our taste"
  *            "leave"  closes the connection's socket without a word
+ *          Contexts are those of fake_contexts.h: a request on one echoes its tokens and the prompt's, and appends what it
+ *          produces; a score is the prompt with -(i + 1) / 8.
  * Owner    The test; fake_daemon_close() ends the thread and every connection.
  * Threads  One of its own. Counters may be read by the test at any time.
  */
@@ -17,9 +19,11 @@
 #define TESTS_SUPPORT_FAKE_DAEMON_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shm/layout.h"
+#include "tests/support/fake_contexts.h"
 
 struct fake_daemon;
 
@@ -53,9 +57,15 @@ struct fake_daemon_counts {
     uint32_t connections; /* ever */
     uint32_t requests;    /* admitted */
     uint32_t cancelled;
-    uint32_t sleeps; /* times the thread went to sleep */
-    uint32_t open;   /* connections now */
+    uint32_t sleeps;   /* times the thread went to sleep */
+    uint32_t open;     /* connections now */
+    uint32_t contexts; /* now */
 };
+/* How contexts are answered from now on. */
+void fake_daemon_refuse_contexts(struct fake_daemon *daemon, enum llm_status status);
+void fake_daemon_lie_about_contexts(struct fake_daemon *daemon, enum fake_context_lie lie);
+/* Hold queues: nothing is taken in until this is called again with false. */
+void fake_daemon_pause(struct fake_daemon *daemon, bool paused);
 struct fake_daemon_counts fake_daemon_counts(struct fake_daemon *daemon);
 
 #endif

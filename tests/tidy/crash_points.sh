@@ -26,6 +26,9 @@ daemon/engine/tables.c
 daemon/engine/engine.c
 daemon/engine/connection.c
 daemon/engine/intake.c
+daemon/engine/request.c
+daemon/engine/follow.c
+daemon/engine/on_context.c
 daemon/engine/publish.c
 daemon/engine/recovery.c
 daemon/engine/report.c      store
@@ -48,12 +51,13 @@ daemon/engine/journal.c|static void|the definitions of the helpers
 daemon/engine/journal.c|atomic_store_explicit(word, |set_word(): its callers have a point each
 daemon/engine/journal.c|set_word(word, |change_state() and begin(): their callers have a point each
 daemon/engine/journal.c|atomic_store_explicit(&row->queue_head, 0|part of a row that is nobody's: conn_fields follows
-daemon/engine/intake.c|atomic_store_explicit(&record->published, 0|part of a record that is not LIVE: req_record follows
+daemon/engine/request.c|atomic_store_explicit(&record->published, 0|part of a record that is not LIVE: req_record follows
 daemon/engine/report.c|#define store|relaxed numbers for llmctl; no engine reads them to go on
 daemon/engine/report.c|store(|the same
 daemon/engine/report.c|atomic_fetch_add_explicit(&engine->status->engine.counters|the same
 daemon/engine/report.c|atomic_store_explicit(&row->request_id|the same
 daemon/engine/report.c|atomic_store_explicit(&entry->step|the same
+daemon/engine/report.c|atomic_store_explicit(&entry->number|the same: only where its ring goes on
 daemon/keeper/status_page.c|#define store|the definition
 daemon/keeper/status_page.c|store(page->engine_|the first two of three: keeper_engine follows the last
 daemon/keeper/status_page.c|store(keeper->status->keeper.connections_open|a number for llmctl

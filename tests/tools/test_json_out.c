@@ -56,9 +56,12 @@ START_TEST(numbers_that_json_lacks_become_null)
     json_out_real(&json, NULL, (double)-INFINITY);
     json_out_real(&json, NULL, 0.25);
     json_out_count(&json, NULL, UINT64_MAX);
+    json_out_thousandths(&json, NULL, UINT64_MAX);
+    json_out_thousandths(&json, NULL, 1005);
     json_out_end(&json);
 
-    ck_assert_str_eq(written(), "[null, null, 0.25, 18446744073709551615]\n");
+    ck_assert_str_eq(written(),
+                     "[null, null, 0.25, 18446744073709551615, 18446744073709551.615, 1.005]\n");
 }
 END_TEST
 

@@ -82,6 +82,35 @@ static enum llm_status parse_ids(const char *name, const char *text, uint32_t **
     return LLM_OK;
 }
 
+enum llm_status arguments_mode(const char *what, const char *text, uint32_t *out_mode,
+                               struct llm_error *error)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 8);
+    if (text[0] < '0' || text[0] > '7' || *end || (value & ~0666ul) || value == 0)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "%s takes bits for reading and writing, like 0640, not \"%s\"", what, text);
+    *out_mode = (uint32_t)value;
+    return LLM_OK;
+}
+
+enum llm_status arguments_duration(const char *text, uint64_t *out_ns, struct llm_error *error)
+{
+    static const struct {
+        const char *unit;
+        double seconds;
+    } units[] = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
+    char *end;
+    double value = strtod(text, &end);
+    bool digits = text[0] >= '0' && text[0] <= '9';
+    for (size_t i = 0; digits && i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(end, units[i].unit) == 0 && value * units[i].seconds <= 1e9) {
+            *out_ns = (uint64_t)(value * units[i].seconds * 1e9);
+            return LLM_OK;
+        }
+    return llm_fail(error, LLM_ERR_INVALID, "a time is like 90s, 10m, 2h or 1d, not \"%s\"", text);
+}
+
 static enum llm_status add_stop_string(struct arguments *arguments, const char *text,
                                        struct llm_error *error)
 {
@@ -122,6 +151,9 @@ static enum llm_status take_value(struct arguments *arguments, const struct opti
         break;
     case OPTION_STOP:
         status = add_stop_string(arguments, text, error);
+        break;
+    case OPTION_MODE:
+        status = arguments_mode("--mode", text, field, error);
         break;
     case OPTION_IDS:
         status = parse_ids(option->name, text, field, (uint32_t *)((uint32_t **)field + 1), error);

@@ -55,11 +55,23 @@ struct arguments {
     uint32_t times;    /* 0: until interrupted */
     bool prometheus;
 
+    /* trace */
+    uint64_t last_ns; /* 0: all there is */
+    const char *output_file;
+
     /* drain */
     bool stay;
 
     /* config show */
     const char *config_file;
+
+    /* ctx, kv: what is written, and for whom */
+    const char *text;
+    const char *text_file; /* "-": stdin */
+    const char *group;     /* a name or a number */
+    uint32_t mode;         /* 0: not given */
+    bool pin;
+    bool keep;
 };
 
 enum option_kind {
@@ -70,6 +82,7 @@ enum option_kind {
     OPTION_SECONDS, /* uint64_t, nanoseconds; "2.5" */
     OPTION_SEED,    /* arguments.seed and .has_seed */
     OPTION_STOP,    /* one more of arguments.stop_strings */
+    OPTION_MODE,    /* uint32_t; octal, as chmod(1) takes it */
     OPTION_IDS      /* uint32_t * and, right behind it, the uint32_t count; "1,2,3" */
 };
 
@@ -93,6 +106,12 @@ extern const struct option arguments_common[];
  */
 enum llm_status arguments_parse(struct arguments *out_arguments, int argc, const char *const *argv,
                                 const struct option *options, struct llm_error *error)
+    LLM_MUST_CHECK;
+/* "0640" or "640": rw bits only. LLM_OK, or LLM_ERR_INVALID with `what` and the text. */
+enum llm_status arguments_mode(const char *what, const char *text, uint32_t *out_mode,
+                               struct llm_error *error) LLM_MUST_CHECK;
+/* "90", "90s", "10m", "2h", "1d"; "0". LLM_OK, or LLM_ERR_INVALID with the text. */
+enum llm_status arguments_duration(const char *text, uint64_t *out_ns, struct llm_error *error)
     LLM_MUST_CHECK;
 void arguments_close(struct arguments *arguments);
 

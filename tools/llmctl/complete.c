@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/llmctl/ctx.h"
 #include "tools/llmctl/daemon_find.h"
 #include "tools/llmctl/llmctl.h"
 
@@ -73,6 +74,26 @@ static void offer_models(const struct completion *at)
         return;
     offer_live(at, view->model_name, view->model_text);
     free(view);
+}
+
+/* Those of the daemon that this user may read; nobody's is started. */
+static void offer_contexts(const struct completion *at)
+{
+    llm_connection *connection;
+    llm_context_info *infos;
+    uint32_t count;
+    if (llmctl_connect(&at->ask, false, &connection, NULL) != LLM_OK)
+        return;
+    if (ctx_list(connection, &infos, &count, NULL) == LLM_OK) {
+        for (uint32_t i = 0; i < count; i++) {
+            char sentence[96];
+            snprintf(sentence, sizeof sentence, "%u tokens", infos[i].length);
+            if (infos[i].named)
+                offer_live(at, infos[i].name, sentence);
+        }
+        free(infos);
+    }
+    llm_disconnect(connection);
 }
 
 /* Every daemon whose status file we may read, by its socket or by its instance's name. */
@@ -271,6 +292,7 @@ struct line {
     const char *noun, *second;
     const struct llmctl_verb *verb;
     const struct option *waits;
+    int positionals; /* behind them */
     bool options_over;
 };
 
@@ -295,6 +317,8 @@ static void read_word(struct completion *at, struct line *line, const char *word
             line->noun = word;
         else if (!line->second)
             line->second = word;
+        else
+            line->positionals++;
     }
     line->verb = find_row(line->noun, line->second);
 }
@@ -322,6 +346,9 @@ static void complete_llmctl(struct completion *at)
         offer_nouns(at);
     else if (!line.verb)
         offer_verbs_of(at, line.noun);
+    else if (begins_with(line.verb->shape, "CONTEXT") &&
+             (line.positionals == 0 || strstr(line.verb->shape, "...")))
+        offer_contexts(at);
     else if (line.verb->shape[0])
         offer_value(at, line.verb->noun, line.verb->shape);
 }

@@ -4,7 +4,6 @@
  * Text is read through libllm-text; --tokens, --logprobs and --ids read ids. Ctrl-C cancels the request: what
  * arrived stays printed, the daemon goes on, the exit code is 1.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -18,8 +17,7 @@
 #include "tools/llmctl/llmctl.h"
 #include "tools/llmctl/text_out.h"
 
-#define PROMPT_BYTES_MAX LLM_ENCODE_BYTES_MAX
-#define TOKENS_AT_ONCE   256
+#define TOKENS_AT_ONCE 256
 
 static llm_stream *volatile streaming; /* what Ctrl-C cancels; NULL: nothing yet */
 static volatile sig_atomic_t interrupted;
@@ -51,32 +49,7 @@ static void unwatch_interrupt(void)
 
 /* ---- What is asked --------------------------------------------------------------------------------- */
 
-static enum llm_status read_stdin(char **out_text, llm_error *error)
-{
-    size_t capacity = 0, used = 0;
-    char *text = NULL;
-    do {
-        size_t wanted = capacity ? 2 * capacity : 65536;
-        char *larger = wanted > 2 * PROMPT_BYTES_MAX ? NULL : realloc(text, wanted);
-        if (!larger) {
-            free(text);
-            return llm_fail(error, LLM_ERR_LIMIT, "the prompt on stdin is longer than %zu bytes",
-                            PROMPT_BYTES_MAX);
-        }
-        text = larger;
-        capacity = wanted;
-        used += fread(text + used, 1, capacity - used - 1, stdin);
-    } while (used == capacity - 1);
-    text[used] = 0;
-    if (ferror(stdin)) {
-        free(text);
-        return llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot read the prompt from stdin");
-    }
-    *out_text = text;
-    return LLM_OK;
-}
-
-static llm_sampling sampling_of(const struct arguments *a)
+llm_sampling llmctl_sampling(const struct arguments *a)
 {
     return (llm_sampling){.max_tokens = a->max_tokens,
                           .temperature = a->temperature,
@@ -98,7 +71,7 @@ static llm_sampling sampling_of(const struct arguments *a)
 static enum llm_status submit(llm_connection *connection, const struct arguments *arguments,
                               llm_stream **out_stream, llm_error *error)
 {
-    llm_sampling sampling = sampling_of(arguments);
+    llm_sampling sampling = llmctl_sampling(arguments);
     if (arguments->prompt_ids)
         return llm_submit(connection, arguments->prompt_ids, arguments->prompt_id_count, &sampling,
                           out_stream, error);
@@ -106,7 +79,7 @@ static enum llm_status submit(llm_connection *connection, const struct arguments
         return llm_generate_text(connection, arguments->positional[0], &sampling, out_stream,
                                  error);
     char *prompt = NULL;
-    enum llm_status status = read_stdin(&prompt, error);
+    enum llm_status status = llmctl_read_text("-", &prompt, error);
     if (status != LLM_OK)
         return status;
     status = llm_generate_text(connection, prompt, &sampling, out_stream, error);
@@ -264,6 +237,20 @@ static enum llm_status answer(llm_stream *stream, const struct arguments *argume
     return status;
 }
 
+enum llmctl_exit llmctl_print_answer(llm_stream *stream, const struct arguments *arguments)
+{
+    llm_error error;
+    watch_interrupt(stream);
+    enum llm_status status = answer(stream, arguments, &error);
+    unwatch_interrupt();
+    llm_stream_close(stream);
+    if (interrupted) {
+        fputs("llmctl: cancelled\n", stderr);
+        return LLMCTL_FAILED;
+    }
+    return status == LLM_OK ? LLMCTL_DONE : llmctl_fail(&error);
+}
+
 enum llmctl_exit llmctl_generate(const struct arguments *arguments)
 {
     llm_connection *connection;
@@ -276,16 +263,8 @@ enum llmctl_exit llmctl_generate(const struct arguments *arguments)
     if (llmctl_connect(arguments, true, &connection, &error) != LLM_OK)
         return llmctl_fail(&error);
     enum llm_status status = submit(connection, arguments, &stream, &error);
-    if (status == LLM_OK) {
-        watch_interrupt(stream);
-        status = answer(stream, arguments, &error);
-        unwatch_interrupt();
-        llm_stream_close(stream);
-    }
+    enum llmctl_exit result =
+        status == LLM_OK ? llmctl_print_answer(stream, arguments) : llmctl_fail(&error);
     llm_disconnect(connection);
-    if (interrupted) {
-        fputs("llmctl: cancelled\n", stderr);
-        return LLMCTL_FAILED;
-    }
-    return status == LLM_OK ? LLMCTL_DONE : llmctl_fail(&error);
+    return result;
 }

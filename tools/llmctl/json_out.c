@@ -102,6 +102,12 @@ void json_out_real(struct json_out *json, const char *key, double value)
         fputs("null", json->file);
 }
 
+void json_out_thousandths(struct json_out *json, const char *key, uint64_t thousandths)
+{
+    begin_value(json, key);
+    fprintf(json->file, "%" PRIu64 ".%03u", thousandths / 1000, (unsigned)(thousandths % 1000));
+}
+
 void json_out_bool(struct json_out *json, const char *key, bool value)
 {
     begin_value(json, key);

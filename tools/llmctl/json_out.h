@@ -37,6 +37,8 @@ void json_out_text(struct json_out *json, const char *key, const char *text);
 void json_out_bytes(struct json_out *json, const char *key, const char *text, size_t bytes);
 void json_out_count(struct json_out *json, const char *key, uint64_t value);
 void json_out_real(struct json_out *json, const char *key, double value); /* NaN, infinity: null */
+/* thousandths / 1000, to the last digit: microseconds of nanoseconds. */
+void json_out_thousandths(struct json_out *json, const char *key, uint64_t thousandths);
 void json_out_bool(struct json_out *json, const char *key, bool value);
 
 #endif

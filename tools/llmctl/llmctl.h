@@ -41,6 +41,17 @@ enum llmctl_exit llmctl_fail(const struct llm_error *error);
 enum llm_status llmctl_connect(const struct arguments *arguments, bool autostart,
                                llm_connection **out_connection, llm_error *error) LLM_MUST_CHECK;
 
+/* From here on llmctl ends with LLMCTL_TIMED_OUT when --timeout is over: for verbs whose calls have no time-out. */
+void llmctl_limit_time(const struct arguments *arguments);
+
+/* The whole of a file ("-": stdin), terminated, in memory that the caller frees. LLM_OK, LLM_ERR_SYSTEM, LLM_ERR_LIMIT. */
+enum llm_status llmctl_read_text(const char *path, char **out_text, llm_error *error)
+    LLM_MUST_CHECK;
+
+/* What generate's options say; and its way to print an answer as it comes, which closes the stream (generate.c). */
+llm_sampling llmctl_sampling(const struct arguments *arguments);
+enum llmctl_exit llmctl_print_answer(llm_stream *stream, const struct arguments *arguments);
+
 /* The table as part of a manual page (man.c): "verbs", "options". False: no such part. */
 bool llmctl_print_man(const char *part);
 
@@ -50,6 +61,7 @@ enum llmctl_exit llmctl_clients(const struct arguments *arguments);        /* li
 enum llmctl_exit llmctl_requests(const struct arguments *arguments);       /* lists.c */
 enum llmctl_exit llmctl_errors(const struct arguments *arguments);         /* lists.c */
 enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* counters.c */
+enum llmctl_exit llmctl_trace(const struct arguments *arguments);          /* trace.c */
 enum llmctl_exit llmctl_check(const struct arguments *arguments);          /* check.c */
 enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
@@ -62,5 +74,25 @@ enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* co
 enum llmctl_exit llmctl_config_show(const struct arguments *arguments);    /* config.c */
 enum llmctl_exit llmctl_model_plan(const struct arguments *arguments);     /* plan.c */
 enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
+enum llmctl_exit llmctl_ctx_ls(const struct arguments *arguments);         /* ctx_list.c */
+enum llmctl_exit llmctl_ctx_show(const struct arguments *arguments);       /* ctx_list.c */
+enum llmctl_exit llmctl_ctx_tree(const struct arguments *arguments);       /* ctx_list.c */
+enum llmctl_exit llmctl_ctx_create(const struct arguments *arguments);     /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_append(const struct arguments *arguments);     /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_fork(const struct arguments *arguments);       /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_rewind(const struct arguments *arguments);     /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_publish(const struct arguments *arguments);    /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_rename(const struct arguments *arguments);     /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_chmod(const struct arguments *arguments);      /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_pin(const struct arguments *arguments);        /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_unpin(const struct arguments *arguments);      /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_lease(const struct arguments *arguments);      /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_rm(const struct arguments *arguments);         /* ctx_change.c */
+enum llmctl_exit llmctl_ctx_ask(const struct arguments *arguments);        /* ctx_talk.c */
+enum llmctl_exit llmctl_ctx_cat(const struct arguments *arguments);        /* ctx_talk.c */
+enum llmctl_exit llmctl_ctx_score(const struct arguments *arguments);      /* ctx_talk.c */
+enum llmctl_exit llmctl_ctx_follow(const struct arguments *arguments);     /* ctx_talk.c */
+enum llmctl_exit llmctl_kv_probe(const struct arguments *arguments);       /* kv_probe.c */
+enum llmctl_exit llmctl_kv_why(const struct arguments *arguments);         /* kv_probe.c */
 
 #endif

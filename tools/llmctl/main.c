@@ -30,7 +30,7 @@ static void print_all_help(void)
     for (const struct llmctl_verb *verb = llmctl_verbs; verb->noun; verb++) {
         char name[64];
         print_name(verb, name, sizeof name);
-        printf("  llmctl %-18s %s\n", name, verb->sentence);
+        printf("  llmctl %-26s %s\n", name, verb->sentence);
     }
     puts("\nEvery verb takes:");
     print_options(arguments_common);

@@ -1,0 +1,167 @@
+/* Contexts that requests run on, and pins. */
+#include <string.h>
+
+#include "daemon/engine/contexts_private.h"
+#include "shm/check.h"
+#include "shm/clock.h"
+
+/* ---- Requests -------------------------------------------------------------------------------------------- */
+
+enum llm_status contexts_branch(struct engine *engine, struct connection *connection,
+                                uint32_t parent, const struct context_by *by, uint32_t *out_slot,
+                                struct llm_error *error)
+{
+    if (connection->replayed_position == by->position) {
+        uint32_t made = contexts_made_by(engine, by);
+        if (made != CONTEXT_NONE && engine->contexts.slots[made].live) {
+            *out_slot = made;
+            return LLM_OK;
+        }
+    }
+    return contexts_fork(engine, connection, parent, UINT32_MAX, by, out_slot, error);
+}
+
+enum llm_status contexts_begin(struct engine *engine, uint32_t slot, uint32_t request_slot,
+                               struct llm_error *error)
+{
+    struct context *context = &engine->contexts.slots[slot];
+    const struct llm_reqtab_record *record = &engine->tables.requests[request_slot];
+    CHECK(record->body.prompt_tokens >= context->committed);
+    enum llm_status status =
+        contexts_may_append(engine, slot, record->body.prompt_tokens - context->committed, error);
+    if (status != LLM_OK)
+        return status;
+    struct llm_ctx_version next = *context_now(engine, slot);
+    next.request_id = record->request_id;
+    contexts_write(engine, slot, &next, NULL);
+    context->request_slot = request_slot;
+    return LLM_OK;
+}
+
+void contexts_commit(struct engine *engine, uint32_t slot)
+{
+    const struct context *context = &engine->contexts.slots[slot];
+    uint32_t length = contexts_length(engine, slot), committed = context->committed;
+    if (length == committed)
+        return;
+    const uint32_t *ids = tables_ids(&engine->tables, context->request_slot);
+    struct row_place place = rows_append(&engine->contexts.rows, contexts_place(engine, slot),
+                                         context->owner, ids + committed, length - committed);
+    struct llm_ctx_version next = *context_now(engine, slot);
+    next.row = place.row;
+    next.length = place.length;
+    contexts_write(engine, slot, &next, NULL);
+}
+
+void contexts_end(struct engine *engine, uint32_t slot)
+{
+    struct context *context = &engine->contexts.slots[slot];
+    contexts_commit(engine, slot);
+    context->request_slot = REQUEST_NONE;
+    context->used_ns = llm_boot_ns();
+    if (context->orphan && context->connection_id != 0 && !context->ending)
+        contexts_remove(engine, slot, NULL);
+}
+
+void contexts_resume(struct engine *engine, uint32_t slot, uint32_t request_slot)
+{
+    CHECK(engine->contexts.slots[slot].request_slot == REQUEST_NONE);
+    engine->contexts.slots[slot].request_slot = request_slot;
+}
+
+/* ---- Pins ------------------------------------------------------------------------------------------------ */
+
+static uint32_t blocks_of(const struct engine *engine, uint32_t slot, uint32_t tokens)
+{
+    uint32_t block_tokens = engine->executors[context_now(engine, slot)->model]->facts.block_tokens;
+    return tokens / block_tokens + (tokens % block_tokens != 0);
+}
+
+static void count_blocks(struct engine *engine, uint32_t slot, uint32_t blocks)
+{
+    struct context *context = &engine->contexts.slots[slot];
+    uint64_t *of_owner = &engine->contexts.owners.rows[context->owner].pinned_blocks;
+    *of_owner = *of_owner - context->pinned_blocks + blocks;
+    engine->contexts.pinned_blocks =
+        engine->contexts.pinned_blocks - context->pinned_blocks + blocks;
+    context->pinned_blocks = blocks;
+}
+
+/* Where its blocks may be found: those that its owner finds without asking a connection. */
+static uint32_t domains_of(const struct engine *engine, uint32_t slot, uint64_t out_domains[4])
+{
+    const struct llm_ctx_version *now = context_now(engine, slot);
+    const uint64_t all[] = {
+        engine->contexts.slots[slot].domains[0], llm_domain(LLM_DOMAIN_PRIVATE, now->uid),
+        llm_domain(LLM_DOMAIN_GROUP, now->gid), llm_domain(LLM_DOMAIN_PUBLIC, 0)};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < 4; i++)
+        if (i == 0 || all[i] != all[0])
+            out_domains[count++] = all[i];
+    return count;
+}
+
+uint32_t contexts_hold(struct engine *engine, uint32_t slot, uint32_t tokens)
+{
+    uint64_t domains[4];
+    uint32_t held = 0;
+    core_unhold(engine->core, slot);
+    if (tokens > 0) {
+        uint32_t *ids = engine->contexts.scratch;
+        contexts_copy_ids(engine, slot, 0, tokens, ids);
+        uint32_t count = domains_of(engine, slot, domains);
+        held = core_hold(engine->core, slot, context_now(engine, slot)->model, domains, count, ids,
+                         tokens);
+    }
+    count_blocks(engine, slot, blocks_of(engine, slot, held));
+    return held;
+}
+
+static enum llm_status check_pins(uint64_t blocks, uint64_t pinned, uint64_t most,
+                                  const char *whose, struct llm_error *error)
+{
+    if (pinned + blocks <= most)
+        return LLM_OK;
+    return llm_fail(
+        error, LLM_ERR_LIMIT, "pinning %llu more blocks would exceed %s (%llu of %llu pinned)",
+        (unsigned long long)blocks, whose, (unsigned long long)pinned, (unsigned long long)most);
+}
+
+enum llm_status contexts_pin_admit(struct engine *engine, uint32_t slot, uint32_t tokens,
+                                   struct llm_error *error)
+{
+    const struct context *context = &engine->contexts.slots[slot];
+    const struct owner *owner = &engine->contexts.owners.rows[context->owner];
+    uint32_t blocks = blocks_of(engine, slot, tokens);
+    uint32_t more = blocks > context->pinned_blocks ? blocks - context->pinned_blocks : 0;
+    enum llm_status status =
+        check_pins(more, owner->pinned_blocks, contexts_limits(engine, owner->uid).pinned_blocks,
+                   "its owner's quota", error);
+    if (status == LLM_OK)
+        status = check_pins(more, engine->contexts.pinned_blocks, contexts_pinnable(engine),
+                            "the part of the pool that may be pinned", error);
+    if (status == LLM_OK)
+        count_blocks(engine, slot, context->pinned_blocks + more);
+    return status;
+}
+
+void contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens, bool failed)
+{
+    if (!engine->contexts.slots[slot].live)
+        return;
+    struct llm_ctx_version next = *context_now(engine, slot);
+    if (failed) {
+        count_blocks(engine, slot, blocks_of(engine, slot, next.pinned_tokens));
+        return;
+    }
+    next.pinned_tokens = contexts_hold(engine, slot, tokens);
+    contexts_write(engine, slot, &next, NULL);
+}
+
+void contexts_unpin(struct engine *engine, uint32_t slot, const struct context_by *by)
+{
+    struct llm_ctx_version next = *context_now(engine, slot);
+    next.pinned_tokens = 0;
+    contexts_write(engine, slot, &next, by);
+    contexts_hold(engine, slot, 0);
+}

@@ -1,0 +1,134 @@
+#include "daemon/engine/on_context.h"
+
+#include "daemon/engine/engine.h"
+#include "shm/check.h"
+
+/* It changes the context, so it is the only one that runs on it. */
+static bool runs_on(uint32_t flags)
+{
+    return (flags & LLM_REQUEST_ON_CONTEXT) && !(flags & LLM_REQUEST_SCORE);
+}
+
+/* ---- Coming ---------------------------------------------------------------------------------------- */
+
+static enum llm_status find_allowed(struct engine *engine, struct connection *connection,
+                                    uint64_t id, uint32_t flags, uint32_t *out_slot,
+                                    struct llm_error *error)
+{
+    enum llm_status status = contexts_find(engine, connection, id, CONTEXT_READ, out_slot, error);
+    if (status == LLM_OK && !(flags & (LLM_REQUEST_SCORE | LLM_REQUEST_BRANCH)))
+        status = contexts_find(engine, connection, id, CONTEXT_WRITE, out_slot, error);
+    return status;
+}
+
+enum llm_status on_context_find(struct engine *engine, struct connection *connection,
+                                const struct llm_submission *submission,
+                                const struct llm_request_body *body, struct on_context *out,
+                                struct llm_error *error)
+{
+    struct on_context on = ON_CONTEXT_NONE;
+    *out = on;
+    if (!(body->flags & LLM_REQUEST_ON_CONTEXT))
+        return LLM_OK;
+    enum llm_status status =
+        find_allowed(engine, connection, submission->argument, body->flags, &on.slot, error);
+    if (status == LLM_OK && runs_on(body->flags) && !(body->flags & LLM_REQUEST_BRANCH))
+        status = contexts_idle(engine, on.slot, error);
+    if (status == LLM_OK && (body->flags & LLM_REQUEST_BRANCH)) {
+        const struct context_by by = {connection->peer.id, connection->queue.head};
+        on.forked = true;
+        status = contexts_branch(engine, connection, on.slot, &by, &on.slot, error);
+    }
+    if (status != LLM_OK)
+        return status;
+    on.length = contexts_length(engine, on.slot);
+    on.model = context_now(engine, on.slot)->model;
+    *out = on;
+    return LLM_OK;
+}
+
+void on_context_drop(struct engine *engine, const struct on_context *on)
+{
+    if (on->forked)
+        contexts_remove(engine, on->slot, NULL);
+}
+
+struct domain_set on_context_domains(const struct engine *engine,
+                                     const struct connection *connection, uint32_t slot,
+                                     uint32_t flags)
+{
+    uint64_t domain = engine->contexts.slots[slot].domains[0];
+    return runs_on(flags) ? domains_sealed_in(domain, &connection->domains)
+                          : domains_also(&connection->domains, domain);
+}
+
+enum llm_status on_context_begin(struct engine *engine, const struct on_context *on, uint32_t slot,
+                                 struct llm_error *error)
+{
+    const struct llm_request_body *body = &engine->tables.requests[slot].body;
+    if (on->slot == CONTEXT_NONE || !runs_on(body->flags))
+        return LLM_OK;
+    bool pin = (body->flags & LLM_REQUEST_PIN) != 0;
+    enum llm_status status = LLM_OK;
+    if (pin)
+        status = contexts_pin_admit(engine, on->slot, body->prompt_tokens, error);
+    if (status != LLM_OK)
+        return status;
+    status = contexts_begin(engine, on->slot, slot, error);
+    if (status == LLM_OK) {
+        engine->requests[slot].context = on->slot;
+        engine->requests[slot].pin_counted = pin;
+    } else if (pin)
+        contexts_pin_done(engine, on->slot, body->prompt_tokens, true);
+    return status;
+}
+
+/* ---- Going ----------------------------------------------------------------------------------------- */
+
+/* The prompt must be the context's before what is pinned of it is written down. */
+static void settle_pin(struct engine *engine, uint32_t slot, enum core_finish finish)
+{
+    uint32_t context = engine->requests[slot].context;
+    bool failed = finish == CORE_FINISH_CANCELLED || finish == CORE_FINISH_FAILED;
+    contexts_commit(engine, context);
+    contexts_pin_done(engine, context, engine->tables.requests[slot].body.prompt_tokens, failed);
+}
+
+void on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish)
+{
+    struct request *request = &engine->requests[slot];
+    uint32_t context = request->context;
+    if (context == CONTEXT_NONE)
+        return;
+    if (request->pin_counted)
+        settle_pin(engine, slot, finish);
+    request->context = CONTEXT_NONE;
+    contexts_end(engine, context);
+}
+
+/* ---- After an engine's death ------------------------------------------------------------------------ */
+
+enum llm_status on_context_resume(struct engine *engine, uint32_t slot, struct llm_error *error)
+{
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    struct request *request = &engine->requests[slot];
+    uint32_t context = contexts_slot(engine, record->context_id);
+    if (record->context_id == 0)
+        return LLM_OK;
+    if (!runs_on(record->body.flags)) { /* it has all it needs, whatever became of the context */
+        if (context != CONTEXT_NONE)
+            request->domains =
+                on_context_domains(engine, request->connection, context, record->body.flags);
+        return LLM_OK;
+    }
+    if (context == CONTEXT_NONE)
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "the request's context is gone");
+    request->domains = on_context_domains(engine, request->connection, context, record->body.flags);
+    contexts_resume(engine, context, slot);
+    request->context = context;
+    if (!(record->body.flags & LLM_REQUEST_PIN))
+        return LLM_OK;
+    enum llm_status status = contexts_pin_admit(engine, context, record->body.prompt_tokens, error);
+    request->pin_counted = status == LLM_OK;
+    return status;
+}
