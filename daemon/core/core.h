@@ -62,12 +62,11 @@ struct core_config {
     uint32_t step_tokens;      /* rows in one step; enough for every answer to move */
     uint32_t queued_max;       /* 1..request_slots waiting; the next one is BUSY */
     uint32_t user_queued_max;  /* 1..queued_max of those by one user */
-    uint64_t
-        overdue_steps; /* after which the first that came goes before all; 0: CORE_OVERDUE_STEPS */
-    uint32_t hold_slots;     /* 0.. chains that core_hold() may hold at once */
-    uint32_t score_rows;     /* 1.. rows scored in one step, over all SCORE requests */
-    uint32_t *ids;           /* of slot s: ids[s * ids_stride_words + position] */
-    size_t ids_stride_words; /* at least the largest context_tokens_max */
+    uint64_t overdue_steps;    /* then the first that came goes before all; 0: CORE_OVERDUE_STEPS */
+    uint32_t hold_slots;       /* 0.. chains that core_hold() may hold at once */
+    uint32_t score_rows;       /* scored in one step, over all SCORE requests; 0 is taken for 1 */
+    uint32_t *ids;             /* of slot s: ids[s * ids_stride_words + position] */
+    size_t ids_stride_words;   /* at least the largest context_tokens_max */
     struct chain_hash hash;
 };
 
@@ -111,19 +110,19 @@ struct core_request {
     uint32_t score_from; /* CORE_SCORE: 1..prompt_tokens-1, the first position that is scored */
     uint32_t priority;   /* enum llm_priority: 1 interactive, before 0 normal, before 2 batch */
     /* What its user may; what the last request of a user said holds for all of them. 0: see there */
-    uint32_t weight;           /* 1..CORE_WEIGHT_MAX, its share of the steps; 0: 1 */
-    uint32_t user_running_max; /* its requests in one step; 0: the configuration's */
-    uint64_t
-        user_queued_tokens; /* of its waiting requests, unless a single one has more; 0: any number */
-    bool recovered;         /* was admitted before: the queue's bounds do not refuse it again */
+    uint32_t weight;             /* 1..CORE_WEIGHT_MAX, its share of the steps; 0: 1 */
+    uint32_t user_running_max;   /* its requests in one step; 0: the configuration's */
+    uint64_t user_queued_tokens; /* in its waiting requests, or in a single one; 0: any number */
+    bool recovered; /* was admitted before: the queue's bounds do not refuse it again */
 };
 
 /*
  * Put a request into the queue of its user.
  *
  *   slot      0..request_slots-1, free; ids [prompt_tokens + generated_tokens] are in its row
- *   returns   LLM_OK            effects: none, or FINISHED when the published tokens already were all
- *             LLM_ERR_INVALID   no such model, priority or weight, an empty prompt, max_tokens 0
+ *   returns   LLM_OK            effects: none, or FINISHED when the published tokens already were all; of COMPUTE, WIDENED
+ *                               and FINISHED when all rows are there
+ *             LLM_ERR_INVALID   no such model, priority or weight, an empty prompt, max_tokens 0, score_from out of range
  *             LLM_ERR_LIMIT     the prompt leaves no room in the context, or the request can never fit the pool
  *             LLM_ERR_BUSY      the queue, or this user's part of it, is full; try again later
  */
@@ -169,12 +168,12 @@ struct core_result {
         finish; /* NONE, STOP_ID, STOP_STRING (the token counts) or FAILED (it does not) */
 };
 
-/* Plan the next step. False when there is nothing to do; then nothing changed. Effects: blocks FREED (evicted,
- * preempted) and TAKEN, requests STARTED and PREEMPTED. */
+/* Plan the next step. False when there is nothing to do. Effects: blocks FREED (evicted, preempted), TAKEN, COPIED, SEALED
+ * (the tails of those preempted) and WIDENED, requests STARTED and PREEMPTED. */
 bool core_plan(struct core *core, struct core_plan *out_plan);
 
 /* The step is done: every row of the plan is written. `results` [plan->sequence_count]. LENGTH and CONTEXT are
- * decided here. Effects: blocks SEALED and FREED, per request TOKEN, then FINISHED. */
+ * decided here. Effects: blocks SEALED, WIDENED and FREED, per request TOKEN or SCORED, then FINISHED. */
 void core_complete(struct core *core, const struct core_plan *plan,
                    const struct core_result *results);
 
@@ -208,7 +207,7 @@ struct core_block_info core_block_info(const struct core *core, block_id block);
  * ascending); of two with the same content the second is refused. What is refused is free.
  *
  *   returns   LLM_OK
- *             LLM_ERR_INVALID    no such block or model, or a count that is not the model's block_tokens
+ *             LLM_ERR_INVALID    no such block or model, or a count that is not 1..block_tokens of the model
  *             LLM_ERR_CORRUPT    the chain value does not follow from parent and ids
  *             LLM_ERR_NOT_FOUND  an orphan: its parent, or its model's identity, is not there
  *             LLM_ERR_BUSY       the block, its slab or its content is already taken
@@ -225,8 +224,11 @@ enum llm_status core_adopt_block(struct core *core, block_id block,
  *   hold      0..hold_slots-1, not held
  *   domains   [domain_count] as in struct core_request; only looked at during the call
  *   ids       [tokens] of model's vocabulary
- *   returns   tokens whose rows are held now, from the first on; after a CORE_COMPUTE request of the same tokens that
- *             finished in the same call of core_complete(): all of them
+ *   returns   tokens whose rows are held now, from the first on; after a CORE_COMPUTE request of the same tokens and domains
+ *             that finished in the last call: all of them. 0 also when a request that was admitted could then not run to
+ *             its end
+ *
+ * Neither changes what the effects of the last call say, so both may be called while these are mirrored.
  */
 uint32_t core_hold(struct core *core, uint32_t hold, uint32_t model, const uint64_t *domains,
                    uint32_t domain_count, const uint32_t *ids, uint32_t tokens);
@@ -235,11 +237,13 @@ uint32_t core_held_blocks(const struct core *core, uint32_t hold);
 
 /* ---- Looking ---------------------------------------------------------------------------------------- */
 
-/* What a request with this prompt would find now; changes nothing.
+/* What of a prompt is there now; changes nothing. (A generation computes the last token again in any case, for its logits.)
  *
  *   foreign    false keeps what other domains hold a secret
- *   out_spans  [capacity] consecutive spans that cover 0..tokens-1 in order
+ *   out_spans  [capacity] consecutive spans that cover 0..tokens-1 in order; there are never more than
+ *              CORE_PROBE_SPANS_MAX
  *   returns    spans written */
+#define CORE_PROBE_SPANS_MAX 10u
 enum core_probe_kind {
     CORE_PROBE_HIT = 1,
     CORE_PROBE_COPY = 2,
@@ -290,6 +294,24 @@ struct core_counts {
     uint64_t evictions;
 };
 struct core_counts core_counts(const struct core *core);
+
+enum core_block_state { /* the numbers of struct llm_block_view's state */
+    CORE_STATE_FREE = 0,
+    CORE_STATE_HELD = 1,
+    CORE_STATE_CACHED = 2,
+    CORE_STATE_UNOWNED = 5 /* of a slab that nobody owns, or of a slab's rest */
+};
+struct core_block_view {
+    enum core_block_state state;
+    uint32_t model;      /* KV_MODEL_NONE: unowned */
+    uint32_t tokens;     /* rows that count; 0 while it is being written, and when free */
+    uint32_t references; /* holders, a held child counting as one */
+    uint32_t pins;       /* of those, pins */
+    block_id parent;     /* BLOCK_NONE: the first of its chain, or free */
+    uint32_t depth;
+    uint64_t domain; /* free: for whom it was written last; UINT64_MAX: unknown */
+};
+struct core_block_view core_block_view(const struct core *core, block_id block);
 
 /* Walk everything. LLM_OK, or LLM_ERR_CORRUPT and a sentence with the first invariant that does not hold. The
  * tests, the simulator and `llmctl check` call the same walk. */

@@ -1,7 +1,7 @@
 /*
  * core_state.h - what a core is made of, for the files that implement core.h.
  *
- * Owner    core.c opens, admits, plans and completes; core_hold.c pins; core_look.c looks and walks.
+ * Owner    core.c opens, admits, plans and completes; core_hold.c pins; core_look.c and core_probe.c look.
  * Threads  The engine thread.
  * See      core.h.
  */

@@ -19,6 +19,7 @@ void effect_block(struct effect_list *list, enum core_effect_kind kind, block_id
 {
     effect_append(list, (struct core_effect){
                             .kind = kind, .slot = REQUEST_NONE, .block = block, .value = value});
+    list->changes += kind == CORE_BLOCK_COPIED;
 }
 
 void effect_domain(struct effect_list *list, enum core_effect_kind kind, block_id block,
@@ -31,22 +32,34 @@ void effect_domain(struct effect_list *list, enum core_effect_kind kind, block_i
 
 #define EFFECT_VOID ((enum core_effect_kind)0)
 
-bool effect_freed(struct effect_list *list, block_id block)
+/* True: the effect is to be taken out. A take stays, for the table, but nothing need be zeroed any more. */
+static bool is_undone(struct core_effect *effect, bool *unclear)
 {
-    uint32_t voided = list->voided;
-    for (uint32_t i = list->count; list->changes > list->voided && i-- > 0;) {
+    *unclear |= effect->kind != CORE_BLOCK_TAKEN || effect->value != 0;
+    if (effect->kind != CORE_BLOCK_TAKEN)
+        return true;
+    effect->value = 0;
+    return false;
+}
+
+bool effect_freed(struct effect_list *list, block_id block, bool sealed)
+{
+    bool unclear = false;
+    /* What was sealed before this call is looked for only if something was sealed or widened in it. */
+    uint32_t i = !sealed || list->changes > list->voided ? list->count : 0;
+    bool taken = false;
+    while (!taken && i-- > 0) {
         struct core_effect *effect = &list->items[i];
-        if (effect->block != block)
+        if (effect->block != block || effect->kind == EFFECT_VOID)
             continue;
-        if (effect->kind == CORE_BLOCK_TAKEN || effect->kind == CORE_BLOCK_FREED)
-            break;
-        if (effect->kind == CORE_BLOCK_SEALED || effect->kind == CORE_BLOCK_WIDENED) {
-            effect->kind = EFFECT_VOID;
-            list->voided++;
-        }
+        taken = effect->kind == CORE_BLOCK_TAKEN || effect->kind == CORE_BLOCK_FREED;
+        if (effect->kind == CORE_BLOCK_FREED || !is_undone(effect, &unclear))
+            continue;
+        effect->kind = EFFECT_VOID;
+        list->voided++;
     }
     effect_block(list, CORE_BLOCK_FREED, block, 0);
-    return list->voided > voided;
+    return unclear;
 }
 
 void effect_list_begin(struct effect_list *list)

@@ -4,8 +4,8 @@
  * Idea     The core touches no table of the keeper's. Each call leaves a list of effects; the engine writes
  *          them to kvhdr, kvtok and reqtab one after the other before it acts on the call's answer. Every
  *          prefix of the list is a state that recovery understands: a block is sealed after its parent and
- *          freed before it, and it is freed before it is taken again. A block that was sealed and freed in one
- *          call was never sealed.
+ *          freed before it, and it is freed before it is taken again. What a call does to a block that it frees
+ *          again is not said, but that it was taken and freed.
  * Owner    core.c owns the list; kv_pool.c, kv_cache.c, scheduler.c and core.c append to it.
  * Threads  The engine thread.
  * See      core.h (core_effects), README.md rule 6, shm/tables.h.
@@ -61,7 +61,7 @@ struct effect_list {
     struct core_effect *items;
     uint32_t count;
     uint32_t capacity;
-    uint32_t changes; /* SEALED and WIDENED among them */
+    uint32_t changes; /* SEALED, WIDENED and COPIED among them */
     uint32_t voided; /* of those, whose block was freed again: effect_list_close() takes them out */
 };
 
@@ -71,9 +71,9 @@ void effect_block(struct effect_list *list, enum core_effect_kind kind, block_id
 /* SEALED or WIDENED, with the domain it has from now on. */
 void effect_domain(struct effect_list *list, enum core_effect_kind kind, block_id block,
                    uint64_t domain);
-/* FREED. That the block was sealed or widened in the same call need not be said any more, nor could it be: its facts are
- * gone. True: so it was, and nobody outside knows whose rows it held. */
-bool effect_freed(struct effect_list *list, block_id block);
+/* FREED. That the block was sealed, widened or copied into in the same call need not be said any more, nor could it be: its
+ * facts are gone; nor need it be zeroed. `sealed`: it was, now or before. True: nobody outside knows whose rows it holds. */
+bool effect_freed(struct effect_list *list, block_id block, bool sealed);
 void effect_list_begin(struct effect_list *list);
 void effect_list_close(struct effect_list *list);
 void effect_request(struct effect_list *list, enum core_effect_kind kind, uint32_t slot,

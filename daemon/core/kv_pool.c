@@ -141,12 +141,13 @@ static void state_enter(struct kv_pool *pool, block_id block, enum kv_state stat
 
 static void block_free(struct kv_pool *pool, block_id block)
 {
+    bool sealed = pool->blocks[block].sealed;
     state_leave(pool, block);
     pool->blocks[block].sealed = false;
     pool->blocks[block].reused = false;
     pool->blocks[block].parent = BLOCK_NONE;
     state_enter(pool, block, KV_FREE, AGE_NEWEST);
-    if (effect_freed(pool->effects, block))
+    if (effect_freed(pool->effects, block, sealed))
         pool->blocks[block].mixed = true;
 }
 

@@ -78,19 +78,27 @@ uint32_t request_copy(struct request *r, struct kv_cache *cache)
     return rows;
 }
 
+bool request_makes(const struct request *maker, const struct prefix_root *reader, uint32_t at,
+                   block_id before, const uint32_t *ids)
+{
+    uint32_t from = at * maker->block_tokens;
+    return maker->root.model == reader->model && maker->sealed_count == at &&
+           maker->block_count > at && from + maker->block_tokens <= maker->tokens &&
+           (at == 0 || maker->blocks[at - 1] == before) && /* with it goes all history */
+           prefix_use_of(reader, maker->root.domains[0]) >= PREFIX_WIDEN &&
+           memcmp(maker->ids + from, ids, maker->block_tokens * sizeof *ids) == 0;
+}
+
+bool request_may_wait(const struct request *r)
+{
+    return at_a_boundary(r) &&
+           r->computed + r->block_tokens <= (r->kind == CORE_SCORE ? found_end(r) : r->tokens);
+}
+
 bool request_is_made_by(const struct request *r, const struct request *maker)
 {
-    uint32_t at = r->block_count;
-    uint32_t end = (at + 1) * r->block_tokens;
-    if (maker == r || !at_a_boundary(r) || maker->root.model != r->root.model ||
-        maker->sealed_count != at || maker->block_count <= at || end > maker->tokens ||
-        end > (r->kind == CORE_SCORE ? found_end(r) : r->tokens))
-        return false;
-    if (at > 0 && maker->blocks[at - 1] != r->blocks[at - 1])
-        return false; /* with the block before it they share all history */
-    return prefix_use_of(&r->root, maker->root.domains[0]) >= PREFIX_WIDEN &&
-           memcmp(maker->ids + r->computed, r->ids + r->computed,
-                  r->block_tokens * sizeof *r->ids) == 0;
+    return maker != r &&
+           request_makes(maker, &r->root, r->block_count, last_block(r), r->ids + r->computed);
 }
 
 void request_credit(struct request *r, uint32_t tokens)

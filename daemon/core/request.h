@@ -101,7 +101,12 @@ uint32_t request_match(struct request *r, struct kv_cache *cache);
 /* Where no full block is found: take a block with the leading rows of one that begins like the tokens that follow. Leaves
  * one to compute as well. Returns the tokens skipped; 0 also when no block can be had. */
 uint32_t request_copy(struct request *r, struct kv_cache *cache);
-/* Is `maker` filling the block that `r` would begin next? All ids of the block are known to both. */
+/* Is `maker`, which runs, filling the block number `at` of a chain, behind block `before`, that will hold `ids`
+ * [block_tokens], and may `reader` use it? */
+bool request_makes(const struct request *maker, const struct prefix_root *reader, uint32_t at,
+                   block_id before, const uint32_t *ids);
+/* Does `r` stand where a block ends, and would it use the next one whole if another made it? If so: does `maker` make it? */
+bool request_may_wait(const struct request *r);
 bool request_is_made_by(const struct request *r, const struct request *maker);
 /* Note that `tokens`, just matched, are used: counted once, however often the request is preempted. */
 void request_credit(struct request *r, uint32_t tokens);

@@ -284,7 +284,7 @@ static void use_cached(struct scheduler *s, struct request *r, uint32_t tokens)
 /* Who fills the block that r would begin; REQUEST_NONE: nobody. */
 static uint32_t find_maker(const struct scheduler *s, const struct request *r)
 {
-    uint32_t slot = s->running.head;
+    uint32_t slot = request_may_wait(r) ? s->running.head : REQUEST_NONE;
     while (slot != REQUEST_NONE && !request_is_made_by(r, &s->requests[slot]))
         slot = s->requests[slot].next;
     return slot;

@@ -255,9 +255,14 @@ static enum llm_status open_writer(struct connection *connection,
 static void withdraw(struct engine *engine, uint32_t slot)
 {
     uint32_t count;
-    (void)core_effects(engine->core, &count);
-    CHECK(count == 0 && core_cancel(engine->core, slot, CORE_FINISH_CANCELLED));
     const struct core_effect *effects = core_effects(engine->core, &count);
+    for (uint32_t i = 0; i < count;
+         i++) /* what it asked to be computed was there: it has FINISHED */
+        if (effects[i].kind == CORE_BLOCK_WIDENED)
+            journal_block_widened(engine, effects[i].block);
+    if (!core_cancel(engine->core, slot, CORE_FINISH_CANCELLED))
+        return;
+    effects = core_effects(engine->core, &count);
     CHECK(count == 1 && effects[0].kind == CORE_REQUEST_FINISHED && effects[0].slot == slot);
 }
 

@@ -155,6 +155,37 @@ START_TEST(ops_has_a_row_for_every_op_of_the_table)
 }
 END_TEST
 
+/* Twelve prompts with one part in common, one after the other: what is found is known. */
+START_TEST(sim_reports_what_a_trace_finds_on_a_simulated_machine)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/llmd-test-sim-%d.jsonl", (int)getpid());
+    FILE *trace = fopen(path, "we");
+    ck_assert_ptr_nonnull(trace);
+    for (int i = 1; i <= 12; i++)
+        fprintf(trace,
+                "{\"timestamp\": %d, \"input_length\": 1024, \"output_length\": 4, "
+                "\"hash_ids\": [0, %d]}\n",
+                i, i);
+    fclose(trace);
+    char arguments[160];
+    snprintf(arguments, sizeof arguments,
+             "sim --clients 1 --users 3 --each-user --pools 0,6 --trace %s", path);
+    json_t *root = report(arguments);
+    unlink(path);
+    ck_assert_uint_eq(rows(root), 2 * (1 + 3));
+    json_t *all = row(root, "who", "all");
+    ck_assert_double_eq(number(all, "requests"), 12);
+    ck_assert_double_eq(number(all, "answered"), 12);
+    ck_assert_double_eq(number(all, "answer_tokens"), 48);
+    ck_assert_double_eq(number(all, "hit_tokens"), 11 * 512);
+    ck_assert_double_eq_tol(number(all, "hit_percent"), number(all, "ideal_percent"), 1e-9);
+    ck_assert_double_eq(number(row(root, "who", "user 1"), "requests"), 4);
+    ck_assert_double_gt(number(all, "first_p50_ms"), 0);
+    json_decref(root);
+}
+END_TEST
+
 START_TEST(csv_has_as_many_fields_in_every_line)
 {
     ck_assert_int_eq(RUN("llm-bench connections --count 2 --quick --csv 2>/dev/null"), 0);
@@ -197,6 +228,9 @@ static const struct {
     {"throughput --tokens 8000 --prompt 8000", 2, "do not fit the echo's context"},
     {"ops --op quickly", 2, "nothing matches --op quickly"},
     {"ops --isa fast", 2, "fast"},
+    {"sim", 2, "--trace FILE is wanted"},
+    {"sim --trace /nowhere/t.jsonl", 1, "cannot open /nowhere/t.jsonl"},
+    {"sim --trace /nowhere/t.jsonl --die 2", 2, "--die 2: a number of 0..1 is wanted"},
 };
 
 START_TEST(what_cannot_be_done_is_one_sentence_and_an_exit_code)
@@ -246,6 +280,7 @@ int main(void)
     tcase_add_test(tcase, workers_may_be_threads_and_serve_several_clients);
     tcase_add_test(tcase, connections_are_held_and_given_back);
     tcase_add_test(tcase, ops_has_a_row_for_every_op_of_the_table);
+    tcase_add_test(tcase, sim_reports_what_a_trace_finds_on_a_simulated_machine);
     tcase_add_test(tcase, csv_has_as_many_fields_in_every_line);
     tcase_add_test(tcase, a_running_daemon_is_measured_and_left_running);
     tcase_add_test(tcase, an_interrupted_bench_takes_its_daemon_down);

@@ -163,7 +163,8 @@ START_TEST(a_context_of_131072_tokens_is_as_good_as_a_short_one)
     llm_stream *stream;
     llm_context *fork;
     llm_error why;
-    serve((const char *const[]){"--set", "models.echo_context_tokens=131072", NULL});
+    serve((const char *const[]){"--set", "models.echo_context_tokens=131072", "--set",
+                                "kv.pool_bytes=256MiB", NULL});
     llm_connection *connection = test_daemon_connect(&daemon_);
     llm_context *context = step_context(connection, NULL, 0);
     for (uint32_t at = 0; at < LONG; at += LONG_PART) {

@@ -85,16 +85,68 @@ START_TEST(an_answer_ends_before_its_stop_string_wherever_the_tokens_break)
 }
 END_TEST
 
-START_TEST(a_stream_of_ids_is_not_read_as_text)
+/* The ids of `story` as llm_generate_text() makes them. */
+static llm_stream *submit_story(const llm_sampling *sampling)
 {
+    const llm_vocab *vocab;
+    uint32_t tokens[64];
+    size_t count;
     llm_stream *stream;
-    char piece[16];
-    size_t bytes = 7;
-    ASSERT_OK(llm_submit(llm, (const uint32_t[]){1}, 1, NULL, &stream, &error));
-    ck_assert_int_eq(llm_stream_read_text(stream, piece, sizeof piece, 0, &bytes, &error),
-                     LLM_ERR_INVALID);
-    ck_assert_uint_eq(bytes, 7);
+    ASSERT_OK(llm_connection_vocab(llm, NULL, &vocab, &error));
+    ASSERT_OK(
+        llm_encode(vocab, story, strlen(story), LLM_ENCODE_AFFIXES, tokens, 64, &count, &error));
+    ASSERT_OK(llm_submit(llm, tokens, (uint32_t)count, sampling, &stream, &error));
+    return stream;
+}
+
+START_TEST(any_stream_is_read_as_text_and_keeps_its_stops)
+{
+    char whole[4096], pieces[4096 + 256], stop[4];
+    ASSERT_OK(
+        llm_complete(llm, story, &(llm_sampling){.max_tokens = 60}, whole, sizeof whole, &error));
+    llm_stream *stream = submit_story(&(llm_sampling){.max_tokens = 60});
+    read_in_pieces(stream, pieces, 64);
+    ck_assert_str_eq(pieces, whole);
     llm_stream_close(stream);
+
+    memcpy(stop, whole + 9, 3);
+    stop[3] = 0;
+    {
+        const char *const stops[] = {stop}; /* gone before the text is read */
+        stream = submit_story(
+            &(llm_sampling){.max_tokens = 60, .stop_strings = stops, .stop_string_count = 1});
+    }
+    memset(stop, '?', 3);
+    read_in_pieces(stream, pieces, 64);
+    ck_assert_uint_le(strlen(pieces), 9);
+    ck_assert(strncmp(pieces, whole, strlen(pieces)) == 0);
+    llm_stream_close(stream);
+}
+END_TEST
+
+START_TEST(text_begins_with_the_first_token_that_was_not_read_as_an_id)
+{
+    char pieces[4096 + 256];
+    uint32_t ids[64], count, total = 0;
+    const llm_vocab *vocab;
+    char rest[4096];
+    size_t bytes;
+    llm_stream *stream = submit_story(&(llm_sampling){.max_tokens = 20});
+    while (total < 20) {
+        ASSERT_OK(
+            llm_stream_read(stream, ids + total, NULL, 20 - total, LLM_FOREVER, &count, &error));
+        total += count;
+    }
+    llm_stream_close(stream);
+    stream = submit_story(&(llm_sampling){.max_tokens = 20});
+    ASSERT_OK(llm_stream_read(stream, ids, NULL, 1, LLM_FOREVER, &count, &error));
+    read_in_pieces(stream, pieces, 64);
+    llm_stream_close(stream);
+    ASSERT_OK(llm_connection_vocab(llm, NULL, &vocab, &error));
+    ASSERT_OK(llm_decode_whole(vocab, ids + 1, 19, LLM_DECODE_CONTINUE, rest, sizeof rest, &bytes,
+                               &error));
+    rest[bytes] = 0;
+    ck_assert_str_eq(pieces, rest);
 }
 END_TEST
 
@@ -195,7 +247,8 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, any_size_of_piece_gives_the_same_text);
     tcase_add_test(tc, an_answer_ends_before_its_stop_string_wherever_the_tokens_break);
-    tcase_add_test(tc, a_stream_of_ids_is_not_read_as_text);
+    tcase_add_test(tc, any_stream_is_read_as_text_and_keeps_its_stops);
+    tcase_add_test(tc, text_begins_with_the_first_token_that_was_not_read_as_an_id);
     tcase_add_test(tc, what_does_not_fit_is_named);
     tcase_add_test(tc, looking_without_waiting_times_out_and_loses_nothing);
     tcase_add_test(tc, a_cancelled_answer_keeps_the_text_it_had);

@@ -3,7 +3,8 @@
  * its bounds, returns from every call, and gives back what it took.
  * How: a connection over a socket whose other end, and whose memories, the input writes: a reply with wrong numbers in
  * it or with other descriptors; then calls of libllm between numbers written into `down`, `ctl` and `up`, honest tokens,
- * farewells and answers that nobody asked for. Nothing waits: every time-out is 0, or the answer is there.
+ * farewells and answers that nobody asked for. Nothing waits: every time-out is 0, or the answer is there (of calls on
+ * contexts: before they ask).
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "client/connection.h"
+#include "client/context.h"
 #include "shm/check.h"
 #include "shm/segment.h"
 #include "tests/fuzz/descriptors.h"
@@ -258,6 +259,121 @@ static void operate(struct input *in, struct client *client)
     }
 }
 
+/* ---- Contexts: the answer is there before the question -------------------------------------------------- */
+
+#define AHEAD_CONTEXTS 4
+
+/* A plausible record, or spans, in the whole log, with some wrong words in it. */
+static void fill_log(struct input *in, bool spans)
+{
+    struct llm_context_record record = {
+        .id = 1, .length = 9, .shared_tokens = 3, .block_tokens = 16, .name = "a", .model = "m"};
+    unsigned char *log = (unsigned char *)daemon_side.down + llm_down_map(&geometry).log_offset;
+    for (uint32_t i = 0; i < geometry.log_words / LLM_CONTEXT_RECORD_WORDS; i++) {
+        struct llm_probe_span pair[8] = {{1, 0, 3, 0, 0, 1}, {4, 3, 8, 5, 0, 0}};
+        record.slot = i;
+        memcpy(log + i * sizeof record, spans ? (const void *)pair : (const void *)&record,
+               sizeof record);
+    }
+    for (uint8_t edits = input_byte(in) % 4; edits > 0; edits--)
+        input_edit(in, log, 2 * sizeof record);
+}
+
+/* Whatever slot is taken next, its answer is complete. Never LLM_ERR_BUSY: that is asked again, and nobody answers. False:
+ * the client was given other memories for `up` or `down`, so nobody can answer it. */
+static bool answer_ahead(struct input *in, struct client *client)
+{
+    uint8_t shape = input_byte(in);
+    uint32_t count = shape & 1 ? LLM_CONTEXT_RECORD_WORDS : input_byte(in);
+    uint32_t status = shape < 192 ? LLM_OK : shape % (LLM_STATUS_COUNT + 2u);
+    struct llm_publisher publisher;
+    llm_publisher_init(&publisher, daemon_side.down, &geometry);
+    fill_log(in, (shape & 2) != 0);
+    for (uint32_t slot = 0; slot < geometry.stream_slots; slot++) {
+        const struct llm_stream *stream = &client->connection->slots.streams[slot];
+        if (stream->state == LLM_SLOT_OPEN)
+            continue; /* and a closed one that was not done stays closed */
+        atomic_store(&publisher.records[slot].status, status == LLM_ERR_BUSY ? 0 : status);
+        atomic_store(&publisher.records[slot].finish, LLM_FINISH_ANSWERED);
+        atomic_store(&publisher.records[slot].commit,
+                     llm_commit_pack(stream->reader.epoch + 1, true, count));
+    }
+    return memcmp(client->connection->down, daemon_side.down, daemon_side.down_bytes) == 0 &&
+           memcmp(client->connection->up, daemon_side.up, daemon_side.up_bytes) == 0;
+}
+
+static void check_info(enum llm_status status, const llm_context_info *info)
+{
+    CHECK(status != LLM_OK ||
+          (info->id != 0 && memchr(info->name, '\0', sizeof info->name) &&
+           memchr(info->model, '\0', sizeof info->model) && info->shared_tokens <= info->length));
+}
+
+static void look(struct llm_context *context, uint8_t what)
+{
+    llm_error error = {0};
+    llm_context_info infos[AHEAD_CONTEXTS];
+    llm_probe_result results[AHEAD_CONTEXTS];
+    uint32_t tokens[64] = {0}, count = UINT32_MAX, cursor = 0;
+    enum llm_status status;
+    switch (what % 4) {
+    case 0:
+        status = llm_context_describe(context, &infos[0], &error);
+        check_info(status, &infos[0]);
+        break;
+    case 1:
+        status = llm_context_read(context, 0, tokens, 1 + what % 64, &count, &error);
+        CHECK(status == LLM_OK ? count <= 1 + what % 64u : count == UINT32_MAX);
+        break;
+    case 2:
+        status =
+            llm_contexts_list(context->connection, &cursor, infos, AHEAD_CONTEXTS, &count, &error);
+        CHECK(status == LLM_OK ? count <= AHEAD_CONTEXTS && cursor >= count : cursor == 0);
+        for (uint32_t i = 0; status == LLM_OK && i < count; i++)
+            check_info(status, &infos[i]);
+        break;
+    default:
+        status = llm_cache_probe(context->connection, NULL, tokens, 8, results, AHEAD_CONTEXTS,
+                                 &count, &error);
+        CHECK(status == LLM_OK ? count <= AHEAD_CONTEXTS : count == UINT32_MAX);
+        for (uint32_t i = 0; status == LLM_OK && i < count; i++)
+            CHECK(results[i].from < results[i].to && results[i].to <= 8 &&
+                  results[i].from == (i ? results[i - 1].to : 0) && results[i].domain_kind <= 2);
+    }
+    judge(status, &error);
+}
+
+static void use_contexts(struct input *in, struct client *client)
+{
+    static const uint32_t tokens[8];
+    uint8_t what = input_byte(in);
+    struct llm_context context = {.connection = client->connection, .id = 1};
+    llm_context *made = NULL;
+    llm_error error = {0};
+    enum llm_status status;
+    if (!answer_ahead(in, client))
+        return;
+    switch (what % 4) {
+    case 0:
+        status = llm_context_fork(&context, &made, &error);
+        break;
+    case 1:
+        status = llm_context_append(&context, tokens, 8, &error);
+        break;
+    case 2:
+        status = llm_context_publish(&context, "a", NULL, &error);
+        break;
+    default:
+        look(&context, what / 4);
+        return;
+    }
+    judge(status, &error);
+    CHECK((status == LLM_OK && what % 4 == 0) == (made != NULL));
+    if (made)
+        made->owned = false; /* it would be waited for when slots are short */
+    llm_context_close(made);
+}
+
 static void act(struct input *in, struct client *client)
 {
     uint8_t choice = input_byte(in);
@@ -285,7 +401,9 @@ static void act(struct input *in, struct client *client)
         operate(in, client);
         break;
     default:
-        if (choice >= 240)
+        if (choice >= 64 && choice < 128)
+            use_contexts(in, client);
+        else if (choice >= 240)
             answer(in, client->keeper, NULL, 0); /* nobody asked */
         else if (choice >= 128 && *stream)
             llm_stream_cancel(*stream);

@@ -5,6 +5,7 @@
  * submission with wrong numbers in it, numbers written anywhere into `up`, cancels, steps, sleeps, detaching and
  * attaching. At the end everybody is detached and every structure is walked.
  */
+#include <stdio.h>
 #include <unistd.h>
 
 #include "daemon/engine/control.h"
@@ -81,6 +82,55 @@ static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tok
     return (uint32_t)map.bytes;
 }
 
+/* One of those that are there, or an odd number. */
+static uint64_t context_id(struct input *in)
+{
+    const struct contexts *contexts = &fixture.engine.contexts;
+    uint8_t choice = input_byte(in);
+    uint32_t wanted = contexts->live > 0 ? choice % contexts->live : 0;
+    if (choice >= 240)
+        return input_odd_number(in);
+    for (uint32_t slot = 0; slot < contexts->count; slot++)
+        if (contexts->slots[slot].live && wanted-- == 0)
+            return context_now(&fixture.engine, slot)->context_id;
+    return 0;
+}
+
+static const char *const context_names[] = {"", "a", "b/c", "echo", "a//b", "d"};
+
+/* What a verb needs and a little that it does not, then up to three wrong numbers. Returns its bytes. */
+static uint32_t write_context_body(struct input *in, unsigned char *to)
+{
+    static const uint32_t modes[] = {0600, 0666, 0640, 0}, counts[] = {1, 3, 17, 64, 200, 1100};
+    uint8_t shape = input_byte(in), edits = input_byte(in);
+    uint32_t verb = input_byte(in) % LLM_CONTEXT_VERB_COUNT;
+    bool ids = verb == LLM_CONTEXT_APPEND || verb == LLM_CONTEXT_PROBE;
+    bool by_number = verb != LLM_CONTEXT_CREATE && verb != LLM_CONTEXT_LIST && !(shape & 128);
+    struct llm_context_body body = {.verb = verb};
+    if (by_number && verb != LLM_CONTEXT_PROBE)
+        body.id = context_id(in);
+    if (verb == LLM_CONTEXT_KEEP || (verb == LLM_CONTEXT_OPEN && shape & 64))
+        body.other = context_id(in);
+    if (ids || verb == LLM_CONTEXT_READ || verb == LLM_CONTEXT_LIST)
+        body.count = counts[shape % 6];
+    if (verb == LLM_CONTEXT_FORK || verb == LLM_CONTEXT_REWIND || verb == LLM_CONTEXT_READ)
+        body.length = shape & 32 && verb == LLM_CONTEXT_FORK ? UINT32_MAX : input_byte(in);
+    if (verb == LLM_CONTEXT_PUBLISH || verb == LLM_CONTEXT_MODE) {
+        body.mode = modes[shape % 4];
+        body.gid = shape & 16 ? UINT32_MAX : 100 + shape % 2;
+    }
+    if (verb == LLM_CONTEXT_LEASE)
+        body.lease_ms = shape;
+    if (verb == LLM_CONTEXT_PUBLISH || !by_number)
+        snprintf(body.name, sizeof body.name, "%s", context_names[input_byte(in) % 6]);
+    if (ids)
+        fill_ids(in, to + sizeof body, body.count);
+    memcpy(to, &body, sizeof body);
+    for (edits = edits < 128 ? 0 : edits % 4; edits > 0; edits--)
+        input_edit(in, to, sizeof body);
+    return (uint32_t)(sizeof body + (ids ? body.count * sizeof(uint32_t) : 0));
+}
+
 /* As libllm would, but for up to two wrong numbers in the entry. */
 static void submit(struct input *in, struct fixture_client *client)
 {
@@ -101,6 +151,9 @@ static void submit(struct input *in, struct fixture_client *client)
         entry.body_bytes =
             write_body(in, (unsigned char *)client->up + fixture.up_map.arena_offset + body_offset,
                        1 + shape / 8);
+    if (entry.operation == LLM_OP_CONTEXT)
+        entry.body_bytes = write_context_body(in, (unsigned char *)client->up +
+                                                      fixture.up_map.arena_offset + body_offset);
     for (edits = edits < 160 ? 0 : edits % 3; edits > 0; edits--)
         input_edit(in, &entry, sizeof entry);
     struct llm_submission *place = entry_at(client, tail);
@@ -156,10 +209,29 @@ static void look_at_engine(void)
     CHECK(control_check(&fixture.engine, text) == LLM_OK);
 }
 
+/* Nobody is there: what nobody named or leased is gone. The rest is ended here, and nothing is left of it either. */
+static void end_contexts(void)
+{
+    struct engine *engine = &fixture.engine;
+    struct contexts *contexts = &engine->contexts;
+    for (uint32_t slot = 0; contexts->live > 0; slot++) {
+        CHECK(slot < contexts->count);
+        if (!contexts->slots[slot].live)
+            continue;
+        CHECK(contexts->slots[slot].connection_id == 0);
+        contexts_remove(engine, slot, NULL);
+    }
+    CHECK(contexts->rows.live == 0 && contexts->pinned_blocks == 0);
+    for (uint32_t i = 0; i < contexts->owners.end; i++)
+        CHECK(contexts->owners.rows[i].contexts == 0 && contexts->owners.rows[i].tokens == 0);
+}
+
 /* Nobody is there, so nothing of anybody may be. */
 static void look_for_leftovers(void)
 {
     const struct engine *engine = &fixture.engine;
+    look_at_engine();
+    end_contexts();
     look_at_engine();
     CHECK(engine->requests_live == 0 && engine->requests_in_line == 0);
     CHECK(core_counts(engine->core).kv.held == 0);

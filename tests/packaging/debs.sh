@@ -60,6 +60,7 @@ done <<'FILES'
 usr/bin/llmd
 usr/bin/llmctl
 usr/libexec/llmd/llmd-engine
+usr/libexec/llmd/llmd-sim
 usr/share/llmd/models/tinynotes/model.safetensors
 usr/lib/systemd/system/llmd.service
 usr/lib/systemd/system/llmd.socket

@@ -78,6 +78,41 @@ START_TEST(ids_are_numbers_between_commas)
 }
 END_TEST
 
+START_TEST(modes_are_octal_and_only_for_reading_and_writing)
+{
+    uint32_t mode = 1;
+    struct llm_error why;
+    ck_assert_int_eq(arguments_mode("--mode", "0640", &mode, &why), LLM_OK);
+    ck_assert_uint_eq(mode, 0640);
+    ck_assert_int_eq(arguments_mode("--mode", "666", &mode, &why), LLM_OK);
+    static const char *const bad[] = {"", "0", "755", "0999", "0640x", "-1", " 640", "01640", "rw"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        mode = 1;
+        ck_assert_int_eq(arguments_mode("--mode", bad[i], &mode, &why), LLM_ERR_INVALID);
+        ck_assert_uint_eq(mode, 1);
+        ck_assert_ptr_nonnull(strstr(why.message, "like 0640"));
+    }
+}
+END_TEST
+
+START_TEST(durations_have_units)
+{
+    static const struct {
+        const char *text;
+        double seconds;
+    } good[] = {{"0", 0}, {"90", 90}, {"1.5s", 1.5}, {"10m", 600}, {"2h", 7200}, {"1d", 86400}};
+    static const char *const bad[] = {"", "-1", "m", "10 m", "1w", "nan", "inf", "1e99", "soon"};
+    uint64_t ns;
+    struct llm_error why;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        ck_assert_int_eq(arguments_duration(good[i].text, &ns, &why), LLM_OK);
+        ck_assert(ns == (uint64_t)(good[i].seconds * 1e9));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ck_assert_msg(arguments_duration(bad[i], &ns, &why) == LLM_ERR_INVALID, "%s", bad[i]);
+}
+END_TEST
+
 START_TEST(a_dash_alone_is_an_argument)
 {
     ck_assert_int_eq(PARSE("-"), LLM_OK);
@@ -135,6 +170,8 @@ int main(void)
     tcase_add_test(tc, two_dashes_end_the_options);
     tcase_add_test(tc, seed_zero_is_a_seed);
     tcase_add_test(tc, ids_are_numbers_between_commas);
+    tcase_add_test(tc, modes_are_octal_and_only_for_reading_and_writing);
+    tcase_add_test(tc, durations_have_units);
     tcase_add_test(tc, a_dash_alone_is_an_argument);
     tcase_add_loop_test(tc, a_wrong_option_is_refused_with_its_name_and_value, 0,
                         sizeof refused / sizeof refused[0]);

@@ -59,6 +59,12 @@ static const struct row rows[] = {
     {"llmctl --", "--socket", "--model"},
     {"llmctl generate --", "--max-tokens", "status"},
     {"llmctl generate --", "--json", NULL},
+    {"llmctl ctx ''", "tree", "status"},
+    {"llmctl ctx ''", "rm", "probe"},
+    {"llmctl kv ''", "why", "ls"},
+    {"llmctl ctx create --", "--mode", "--keep"},
+    {"llmctl ctx ask --", "--keep", "--mode"},
+    {"llmctl ctx append --file ''", ":files", NULL},
     {"llmctl generate --max-tokens ''", NULL, NULL},
     {"llmctl generate --max-tokens 5 --t", "--temperature", "--socket"},
     {"llmctl generate -- --", NULL, NULL},
@@ -106,6 +112,7 @@ END_TEST
 START_TEST(nothing_live_is_offered_where_no_daemon_runs)
 {
     static const struct row dead[] = {{"llmctl cancel ''", NULL, NULL},
+                                      {"llmctl ctx show ''", NULL, NULL},
                                       {"llmctl model plan ''", NULL, NULL},
                                       {"llmctl generate --model ''", NULL, NULL}};
     for (size_t i = 0; i < sizeof dead / sizeof dead[0]; i++)
@@ -191,11 +198,24 @@ START_TEST(running_requests_are_offered_to_cancel)
 }
 END_TEST
 
+START_TEST(names_of_contexts_are_offered_where_one_is_meant)
+{
+    ck_assert_int_eq(RUN("llmctl ctx create team/notes --ids 1,2,3 && llmctl ctx create other"), 0);
+    check_row(&(struct row){"llmctl ctx show ''", "team/notes", "status"});
+    ck_assert_msg(strstr(out, "3 tokens") != NULL, "%s", out);
+    check_row(&(struct row){"llmctl ctx append te", "team/notes", "other"});
+    check_row(&(struct row){"llmctl ctx rm other ''", "team/notes", NULL});
+    check_row(&(struct row){"llmctl ctx create ''", NULL, NULL});     /* a new name */
+    check_row(&(struct row){"llmctl ctx fork other ''", NULL, NULL}); /* and here */
+}
+END_TEST
+
 /* Whoever waited would be ended by its own alarm, and that is not exit code 0. */
 START_TEST(a_stopped_daemon_does_not_hold_the_shell_up)
 {
     kill(served.pid, SIGSTOP);
     check_row(&(struct row){"llmctl generate --model ''", "echo", NULL});
+    check_row(&(struct row){"llmctl ctx show ''", NULL, NULL});
     kill(served.pid, SIGCONT);
 }
 END_TEST
@@ -271,6 +291,7 @@ int main(void)
     tcase_add_checked_fixture(live, start, stop);
     tcase_add_test(live, names_of_the_running_daemon_are_offered);
     tcase_add_test(live, running_requests_are_offered_to_cancel);
+    tcase_add_test(live, names_of_contexts_are_offered_where_one_is_meant);
     tcase_add_test(live, a_stopped_daemon_does_not_hold_the_shell_up);
     tcase_add_test(live, bash_completes_verbs_options_values_and_files);
     tcase_add_test(live, zsh_and_fish_read_their_scripts);

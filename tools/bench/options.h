@@ -16,6 +16,8 @@
 
 #include "shm/status.h"
 
+#define SIM_OPTIONS 25
+
 struct bench_options {
     /* every verb */
     bool help, json, csv, quick, fifo;
@@ -37,6 +39,10 @@ struct bench_options {
     const char *op, *shape, *isa;
     uint32_t op_threads;
     bool reference;
+
+    /* sim */
+    const char *sim[SIM_OPTIONS]; /* as typed, in the order of sim_options */
+    bool sim_private, sim_each_user;
 };
 
 enum option_kind {

@@ -21,9 +21,9 @@
 #include "tools/bench/options.h"
 
 #define REPORT_SCHEMA       "llm-bench/1"
-#define REPORT_COLUMNS_MAX  20
+#define REPORT_COLUMNS_MAX  32
 #define REPORT_CELL_BYTES   64
-#define REPORT_SETTINGS_MAX 24
+#define REPORT_SETTINGS_MAX 32
 #define REPORT_NOTES_MAX    16
 #define REPORT_NOTE_BYTES   256
 

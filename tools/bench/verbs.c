@@ -22,5 +22,10 @@ const struct bench_verb bench_verbs[] = {
      ops_options,
      {.rounds = 3, .seconds = 0.05},
      bench_ops},
+    {"sim",
+     "request traces on simulated machines: hits, waits, fairness",
+     sim_options,
+     {.rounds = 1, .seconds = 1},
+     bench_sim},
     {NULL, NULL, NULL, {0}, NULL},
 };

@@ -113,14 +113,13 @@ static enum llm_status to_text(const llm_vocab *vocab, const uint32_t *tokens, u
                                char **out_text, size_t *out_bytes, llm_error *error)
 {
     size_t bytes;
-    enum llm_status status =
-        llm_decode_whole(vocab, tokens, count, LLM_DECODE_SPECIAL, NULL, 0, &bytes, error);
+    enum llm_status status = llm_decode_whole(vocab, tokens, count, 0, NULL, 0, &bytes, error);
     if (status != LLM_OK)
         return status;
     char *text = malloc(bytes + 1);
     if (!text)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for a text of %zu bytes", bytes);
-    status = llm_decode_whole(vocab, tokens, count, LLM_DECODE_SPECIAL, text, bytes, &bytes, error);
+    status = llm_decode_whole(vocab, tokens, count, 0, text, bytes, &bytes, error);
     if (status != LLM_OK) {
         free(text);
         return status;
