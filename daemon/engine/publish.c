@@ -148,6 +148,7 @@ static void release_slot(struct engine *engine, uint32_t slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
     engine->users.rows[request->user].requests--;
+    pace_ended(&engine->pace, llm_now_ns(), engine->requests_live);
     request->place = REQUEST_FREE;
     request->connection = NULL;
 }

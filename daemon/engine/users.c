@@ -75,7 +75,7 @@ enum llm_status users_may_request(const struct users *users, uint32_t row, struc
         return LLM_OK;
     return llm_fail(error, LLM_ERR_BUSY,
                     "user %u has all of its %u requests (limits.requests_per_user, or its quota) "
-                    "in use",
+                    "in use; try again",
                     user->uid, user->quota.requests);
 }
 
