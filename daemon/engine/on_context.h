@@ -55,8 +55,9 @@ struct domain_set on_context_domains(const struct engine *engine,
  * does not fit. */
 enum llm_status on_context_begin(struct engine *engine, const struct on_context *on, uint32_t slot,
                                  struct llm_error *error) LLM_MUST_CHECK;
-/* It has ended: what it published is the context's. Before its record is ANSWERED. Nothing for one that runs on none. */
-void on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish);
+/* It has ended: what it published is the context's. Before its record is ANSWERED. Nothing for one that runs on none.
+ * Returns how it ended: FAILED, with the sentence in the request, when its pin could not be held after all. */
+enum core_finish on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish);
 
 /* After an engine's death, for a LIVE record that names a context: go on with it. NOT_FOUND: the context is gone. LIMIT: the
  * pin does not fit any more. */
