@@ -453,26 +453,24 @@ START_TEST(followers_read_the_whole_answer_and_leave_as_they_like)
 }
 END_TEST
 
-START_TEST(a_followed_answer_that_is_cancelled_ends_for_its_followers)
+START_TEST(an_answer_whose_client_dies_ends_for_its_followers)
 {
-    uint32_t prompt[10], got[250], count, token;
-    llm_stream *stream, *follower;
+    uint32_t prompt[10], got[250];
+    llm_stream *follower;
+    llm_context *seen;
     step_ids(prompt, 8, 10);
     serve_slow_echo();
     llm_connection *connection = test_daemon_connect(&daemon_);
-    llm_connection *other = test_daemon_connect(&daemon_);
-    llm_context *context = step_context(connection, prompt, 10), *seen;
-    MUST(llm_context_attach(other, llm_context_id(context), &seen, error));
-    MUST(llm_generate(context, &(llm_sampling){.max_tokens = 250}, &stream, error));
-    MUST(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, error));
+    const struct step_owner owner = step_start_owner(&daemon_, prompt, 10, 250, NULL);
+    MUST(llm_context_attach(connection, owner.context_id, &seen, error));
     MUST(llm_context_follow(seen, &follower, error));
-    llm_disconnect(connection); /* its client leaves, stream, context and all */
+    step_kill_owner(&owner);
     ck_assert_uint_lt(step_read(follower, got, NULL, 250, LLM_ERR_CANCELLED), 250);
     ck_assert_str_eq(step_stream_info(follower).message,
                      "the answer ended with the client that had asked for it");
     llm_stream_close(follower);
     llm_context_close(seen);
-    finish(other);
+    finish(connection);
 }
 END_TEST
 
@@ -494,7 +492,7 @@ int main(void)
     tcase_add_test(tcase, what_is_pinned_is_counted_until_it_is_not);
     tcase_add_test(tcase, a_pin_that_does_not_fit_is_refused_and_nothing_is_left_of_it);
     tcase_add_test(tcase, followers_read_the_whole_answer_and_leave_as_they_like);
-    tcase_add_test(tcase, a_followed_answer_that_is_cancelled_ends_for_its_followers);
+    tcase_add_test(tcase, an_answer_whose_client_dies_ends_for_its_followers);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
