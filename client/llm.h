@@ -1,12 +1,13 @@
 /*
- * llm.h - talk to llmd: submit token ids, read the answer's tokens. Needs libc only.
+ * llm.h - talk to llmd: submit token ids, read the answer's tokens, share contexts. Needs libc only.
  *
  * Idea     A connection is two memories shared with the daemon. Submitting writes a record into the one,
  *          reading looks at an array and a counter in the other: no system call per token, no copy, no
  *          HTTP. A stream is one answer; it survives crashes and restarts of the daemon's engine.
  *          Text (tokenising, chat) is <llm/text.h>.
  * Owner    What llm_connect() and llm_submit() give is the caller's until llm_disconnect() and
- *          llm_stream_close(); both accept NULL. Close a connection's streams before it.
+ *          llm_stream_close(), contexts' handles until llm_context_close(); all accept NULL. Close a connection's
+ *          streams and handles before it.
  * Threads  A connection may be used from any number of threads at once. A stream belongs to one thread at
  *          a time.
  * fork()   In a child every call on an inherited handle returns LLM_ERR_FORKED and touches nothing;
