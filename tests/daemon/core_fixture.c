@@ -75,14 +75,24 @@ enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32
 {
     for (uint32_t i = 0; i < prompt_tokens && i < FIXTURE_CONTEXT; i++)
         f->ids[slot][i] = document * 1000 + i;
-    f->domains[slot] = uid;
-    struct core_request request = {.request_id = ++f->next_id,
-                                   .uid = uid,
-                                   .domains = &f->domains[slot],
-                                   .domain_count = 1,
-                                   .prompt_tokens = prompt_tokens,
-                                   .max_tokens = max_tokens};
-    enum llm_status status = core_admit(f->core, &request, slot, error);
+    struct core_request request = f->terms;
+    request.uid = uid;
+    request.domains = &(uint64_t){uid};
+    request.domain_count = 1;
+    request.prompt_tokens = prompt_tokens;
+    request.max_tokens = max_tokens;
+    return core_fixture_ask(f, slot, &request, error);
+}
+
+enum llm_status core_fixture_ask(struct core_fixture *f, uint32_t slot,
+                                 const struct core_request *request, struct llm_error *error)
+{
+    struct core_request own = *request;
+    ck_assert_uint_le(request->domain_count, FIXTURE_DOMAINS);
+    memcpy(f->domains[slot], request->domains, request->domain_count * sizeof *request->domains);
+    own.domains = f->domains[slot];
+    own.request_id = ++f->next_id;
+    enum llm_status status = core_admit(f->core, &own, slot, error);
     core_fixture_log(f);
     return status;
 }

@@ -14,6 +14,7 @@
 #define FIXTURE_SLOTS   16u
 #define FIXTURE_CONTEXT 64u
 #define FIXTURE_LOG     4096u
+#define FIXTURE_DOMAINS 4u
 
 struct core_fixture {
     struct core_model model;
@@ -21,12 +22,14 @@ struct core_fixture {
     struct core *core;
     void *memory;
     uint32_t ids[FIXTURE_SLOTS][FIXTURE_CONTEXT];
-    uint64_t domains[FIXTURE_SLOTS]; /* of the request in the slot */
+    uint64_t domains[FIXTURE_SLOTS][FIXTURE_DOMAINS]; /* of the request in the slot */
     struct core_effect log[FIXTURE_LOG];
     uint32_t log_count;
     struct core_plan plan;
     enum core_finish finish[FIXTURE_SLOTS]; /* what the engine says next; NONE after it was said */
     uint64_t next_id;
+    struct core_request
+        terms; /* priority, weight and bounds of the next requests; all 0 at first */
 };
 
 /* 4-token blocks, 8 slabs of 2, a context of 64, 4 running, 16 tokens a step, 8 waiting, 6 of one user. The
@@ -39,7 +42,10 @@ void core_fixture_close(struct core_fixture *f);
 enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32_t uid,
                                    uint32_t document, uint32_t prompt_tokens, uint32_t max_tokens,
                                    struct llm_error *error);
-/* The same, which must succeed. */
+/* Admit `request` of any kind and domains, whose ids are in f->ids[slot]; its domains are copied. */
+enum llm_status core_fixture_ask(struct core_fixture *f, uint32_t slot,
+                                 const struct core_request *request, struct llm_error *error);
+/* core_fixture_admit(), which must succeed. */
 void core_fixture_must_admit(struct core_fixture *f, uint32_t slot, uint32_t uid, uint32_t document,
                              uint32_t prompt_tokens, uint32_t max_tokens);
 bool core_fixture_cancel(struct core_fixture *f, uint32_t slot);
