@@ -132,6 +132,7 @@ static const struct {
     double hurry;
 } floods[] = {
     {"azure2023_code.csv", 2000, 1024, 64, 0.3},
+    {"azure2023_conv.csv", 9682, 1024, 64, 1},
     {"mooncake_conversation.jsonl", 1000, 2048, 512, 0.2},
 };
 
