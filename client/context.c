@@ -80,9 +80,9 @@ void llm_context_close(llm_context *context)
 {
     if (!context)
         return;
-    const struct llm_context_body body = {.verb = LLM_CONTEXT_CLOSE, .id = context->id};
+    const struct llm_context_end end = {.context_id = context->id};
     if (atomic_load(&context->owned) && llm_connection_own(context->connection, NULL) == LLM_OK)
-        llm_context_post(context->connection, &body);
+        llm_context_end_soon(context->connection, &end);
     free(context);
 }
 

@@ -40,8 +40,9 @@ enum llm_status llm_context_call_record(struct llm_connection *connection,
                                         const struct llm_context_body *body,
                                         struct llm_context_record *out_record, uint64_t deadline_ns,
                                         struct llm_error *error) LLM_MUST_CHECK;
-/* Send and do not wait. What cannot be sent within 0.1 s is not: the context then ends with its connection. */
-void llm_context_post(struct llm_connection *connection, const struct llm_context_body *body);
+/* Ask for the end of a context and do not wait: now, or when there is room, with a later call. */
+void llm_context_end_pending(struct llm_connection *connection); /* those of before */
+void llm_context_end_soon(struct llm_connection *connection, const struct llm_context_end *end);
 
 /* "A context has an id, terminated names, and no more shared tokens than tokens." LLM_OK, LLM_ERR_PEER. */
 enum llm_status llm_context_record_check(const struct llm_context_record *record,
@@ -53,14 +54,8 @@ enum llm_status llm_context_handle(struct llm_connection *connection,
                                    llm_context **out_context, struct llm_error *error)
     LLM_MUST_CHECK;
 
-/* For llm_stream_close(): how to find the context of a branch when its stream is gone. */
-struct llm_branch_end {
-    bool wanted;
-    uint64_t context_id; /* 0: by the request */
-    uint64_t request_id; /* 0: there is none */
-};
-/* While the stream is still the caller's: waits until the engine has begun it, at most 0.1 s. */
-struct llm_branch_end llm_branch_end_plan(struct llm_stream *stream);
-void llm_branch_end(struct llm_connection *connection, const struct llm_branch_end *end);
+/* For llm_stream_close(): a branch that nobody took over ends with its stream. False: nothing is known of it yet, and the
+ * slot table pushes its end when the slot is free. */
+bool llm_branch_end(struct llm_stream *stream, struct llm_context_end *out_end);
 
 #endif

@@ -1,20 +1,17 @@
 /* One round trip through the engine for a call on a context. */
 #include "client/context.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "shm/clock.h"
 
-#define POST_TIMEOUT_NS (LLM_NS_PER_S / 10)
-
 /* ---- There ------------------------------------------------------------------------------------------ */
 
-enum llm_status llm_context_send(struct llm_connection *connection,
-                                 const struct llm_context_body *body, const uint32_t *ids,
-                                 uint32_t log_words, struct llm_stream **out_stream,
-                                 struct llm_error *error)
+static enum llm_status send_one(struct llm_connection *connection,
+                                const struct llm_context_body *body, const uint32_t *ids,
+                                uint32_t log_words, struct llm_stream **out_stream,
+                                struct llm_error *error)
 {
     uint64_t body_bytes = sizeof *body + (uint64_t)body->count * (ids ? sizeof *ids : 0);
     if (body_bytes > UINT32_MAX)
@@ -34,20 +31,43 @@ enum llm_status llm_context_send(struct llm_connection *connection,
     return status;
 }
 
-void llm_context_post(struct llm_connection *connection, const struct llm_context_body *body)
+/* False: there is no room; nothing was sent. */
+static bool post_end(struct llm_connection *connection, const struct llm_context_end *end)
 {
-    uint64_t deadline_ns = llm_deadline_ns(POST_TIMEOUT_NS);
+    const struct llm_context_body body = {.verb = LLM_CONTEXT_CLOSE,
+                                          .id = end->context_id,
+                                          .other = end->context_id ? 0 : end->request_id};
     struct llm_stream *stream;
-    for (;;) {
-        enum llm_status status = llm_connection_alive(connection, NULL);
-        if (status == LLM_OK)
-            status = llm_context_send(connection, body, NULL, 0, &stream, NULL);
-        if (status == LLM_OK)
-            llm_slot_table_drop(&connection->slots, stream); /* free again when it is answered */
-        if (status != LLM_ERR_BUSY || llm_remaining_ns(deadline_ns) == 0)
+    enum llm_status status = send_one(connection, &body, NULL, 0, &stream, NULL);
+    if (status == LLM_OK)
+        llm_slot_table_drop(&connection->slots, stream); /* free again when it is answered */
+    return status != LLM_ERR_BUSY;
+}
+
+void llm_context_end_pending(struct llm_connection *connection)
+{
+    struct llm_context_end end;
+    while (llm_slot_table_pop_end(&connection->slots, &end))
+        if (!post_end(connection, &end)) {
+            llm_slot_table_push_end(&connection->slots, &end);
             return;
-        sched_yield();
-    }
+        }
+}
+
+void llm_context_end_soon(struct llm_connection *connection, const struct llm_context_end *end)
+{
+    llm_context_end_pending(connection);
+    if (!post_end(connection, end))
+        llm_slot_table_push_end(&connection->slots, end);
+}
+
+enum llm_status llm_context_send(struct llm_connection *connection,
+                                 const struct llm_context_body *body, const uint32_t *ids,
+                                 uint32_t log_words, struct llm_stream **out_stream,
+                                 struct llm_error *error)
+{
+    llm_context_end_pending(connection);
+    return send_one(connection, body, ids, log_words, out_stream, error);
 }
 
 /* ---- And back --------------------------------------------------------------------------------------- */

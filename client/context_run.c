@@ -8,7 +8,6 @@
 #include "shm/clock.h"
 
 #define SEND_TIMEOUT_NS  (10 * LLM_NS_PER_S) /* for a place in the queue, once some were sent */
-#define BRANCH_END_NS    (LLM_NS_PER_S / 10)
 #define FOLLOW_WORDS_MIN 256u
 
 /* ---- Generating ------------------------------------------------------------------------------------- */
@@ -230,6 +229,7 @@ enum llm_status llm_context_branch(llm_context *context, const llm_branch *branc
     llm_stream **streams = calloc(count, sizeof(llm_stream *));
     if (!streams)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u branches", count);
+    llm_context_end_pending(connection);
     status = prepare_branches(context, branches, count, streams, error);
     if (status == LLM_OK)
         status = send_branches(context, branches, count, streams, error);
@@ -359,30 +359,22 @@ enum llm_status llm_context_keep(llm_context *context, llm_stream *stream, llm_e
 
 /* ---- The end of a branch ---------------------------------------------------------------------------- */
 
-struct llm_branch_end llm_branch_end_plan(struct llm_stream *stream)
+bool llm_branch_end(struct llm_stream *stream, struct llm_context_end *out_end)
 {
-    struct llm_branch_end end = {.wanted = stream->branch_owned, .context_id = stream->context_id};
-    if (end.wanted && end.context_id == 0)
-        end.wanted =
-            request_of(stream, llm_deadline_ns(BRANCH_END_NS), &end.request_id, NULL) == LLM_OK &&
-            end.request_id != 0;
-    return end;
-}
-
-void llm_branch_end(struct llm_connection *connection, const struct llm_branch_end *end)
-{
-    uint64_t deadline_ns = llm_deadline_ns(BRANCH_END_NS);
-    struct llm_context_body body = {.verb = LLM_CONTEXT_OPEN, .other = end->request_id};
-    struct llm_context_record record = {.id = end->context_id};
-    enum llm_status status = end->wanted ? LLM_OK : LLM_ERR_NOT_FOUND;
-    while (status == LLM_OK && record.id == 0) {
-        status = llm_context_call_record(connection, &body, &record, deadline_ns, NULL);
-        if (status == LLM_ERR_BUSY && llm_remaining_ns(deadline_ns) > 0)
-            status = sched_yield() == 0 ? LLM_OK : LLM_ERR_BUSY;
+    struct llm_stream_look look;
+    if (!stream->branch_owned)
+        return false;
+    if (stream->context_id != 0) {
+        *out_end = (struct llm_context_end){.context_id = stream->context_id};
+    } else {
+        if (llm_stream_reader_look(&stream->reader, &look) != LLM_OK || !look.open)
+            return false;
+        *out_end =
+            (struct llm_context_end){.request_id = atomic_load_explicit(
+                                         &stream->reader.record->request_id, memory_order_relaxed)};
     }
-    body = (struct llm_context_body){.verb = LLM_CONTEXT_CLOSE, .id = record.id};
-    if (status == LLM_OK)
-        llm_context_post(connection, &body);
+    stream->branch_owned = false;
+    return out_end->context_id != 0 || out_end->request_id != 0; /* 0: it was refused */
 }
 
 /* ---- Following -------------------------------------------------------------------------------------- */

@@ -192,8 +192,8 @@ LLM_API LLM_MUST_CHECK enum llm_status
 llm_stream_context(llm_stream *stream, llm_context **out_context, llm_error *error);
 LLM_API uint64_t llm_context_id(const llm_context *context);
 /* Let go of the handle. An unnamed, unleased context ends with the handle that made it (llm_context_create(), _fork(),
- * _adopt(), llm_stream_context() of a branch), and with its connection; handles that found it only let go. Does not wait
- * for the engine. Accepts NULL. */
+ * _adopt(), llm_stream_context() of a branch), and with its connection; handles that found it only let go. Does not wait:
+ * where the connection has no room to ask for the end just now, a later call does. Accepts NULL. */
 LLM_API void llm_context_close(llm_context *context);
 
 /* Append ids [count], 1..; they are computed when they are first needed, or by llm_context_compute(). */

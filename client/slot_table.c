@@ -35,12 +35,13 @@ enum llm_status llm_slot_table_open(struct llm_slot_table *table, struct llm_con
         .streams = calloc(slots, sizeof *table->streams),
         .free_slots = calloc(slots, sizeof *table->free_slots),
         .ranges = calloc(2 * (size_t)slots, sizeof *table->ranges),
+        .ends = calloc(LLM_ENDS_PER_SLOT * (size_t)slots, sizeof *table->ends),
         .geometry = *geometry,
         .down = down,
         .queue = queue,
     };
     pthread_mutex_init(&table->lock, NULL);
-    if (!table->streams || !table->free_slots || !table->ranges) {
+    if (!table->streams || !table->free_slots || !table->ranges || !table->ends) {
         llm_slot_table_close(table, false);
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u stream slots", slots);
     }
@@ -58,8 +59,40 @@ void llm_slot_table_close(struct llm_slot_table *table, bool inherited)
     free(table->streams);
     free(table->free_slots);
     free(table->ranges);
+    free(table->ends);
     if (!inherited)
         pthread_mutex_destroy(&table->lock);
+}
+
+/* ---- Ends that are still to come ------------------------------------------------------------------- */
+
+static void push_end(struct llm_slot_table *table, const struct llm_context_end *end)
+{
+    uint32_t count = atomic_load_explicit(&table->end_count, memory_order_relaxed);
+    if (count == LLM_ENDS_PER_SLOT * table->geometry.stream_slots)
+        return;
+    table->ends[count] = *end;
+    atomic_store_explicit(&table->end_count, count + 1, memory_order_relaxed);
+}
+
+void llm_slot_table_push_end(struct llm_slot_table *table, const struct llm_context_end *end)
+{
+    pthread_mutex_lock(&table->lock);
+    push_end(table, end);
+    pthread_mutex_unlock(&table->lock);
+}
+
+/* The stream of a branch is gone, and nobody could name its request before. */
+static void push_end_of(struct llm_slot_table *table, struct llm_stream *stream)
+{
+    const struct llm_context_end end = {
+        .request_id =
+            atomic_load_explicit(&stream->reader.record->request_id, memory_order_relaxed)};
+    if (stream->branch_owned && end.request_id != 0)
+        push_end(table, &end);
+    if (stream->branch_owned && stream->state == LLM_SLOT_CLOSING)
+        atomic_fetch_sub_explicit(&table->closing_branches, 1, memory_order_relaxed);
+    stream->branch_owned = false;
 }
 
 /* ---- Finding what is free again (under the lock) -------------------------------------------------- */
@@ -85,6 +118,7 @@ static void free_slot(struct llm_slot_table *table, struct llm_stream *stream)
     if (stream->body_held)
         llm_range_set_drop(&table->arena, stream->body_offset, stream->body_bytes);
     llm_range_set_drop(&table->log, stream->log_offset, stream->log_words);
+    push_end_of(table, stream);
     stream->body_held = false;
     stream->state = LLM_SLOT_FREE;
     table->free_slots[table->free_count++] = stream->slot;
@@ -99,6 +133,23 @@ static void reclaim(struct llm_slot_table *table)
         else if (stream->state != LLM_SLOT_FREE)
             drop_body_if_taken(table, stream);
     }
+}
+
+bool llm_slot_table_pop_end(struct llm_slot_table *table, struct llm_context_end *out_end)
+{
+    if (atomic_load_explicit(&table->end_count, memory_order_relaxed) == 0 &&
+        atomic_load_explicit(&table->closing_branches, memory_order_relaxed) == 0)
+        return false; /* as almost always */
+    pthread_mutex_lock(&table->lock);
+    if (atomic_load_explicit(&table->closing_branches, memory_order_relaxed) > 0)
+        reclaim(table);
+    uint32_t count = atomic_load_explicit(&table->end_count, memory_order_relaxed);
+    if (count > 0) {
+        *out_end = table->ends[count - 1];
+        atomic_store_explicit(&table->end_count, count - 1, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&table->lock);
+    return count > 0;
 }
 
 /* ---- Taking and dropping -------------------------------------------------------------------------- */
@@ -177,6 +228,7 @@ void llm_slot_table_untake(struct llm_slot_table *table, struct llm_stream *stre
 {
     pthread_mutex_lock(&table->lock);
     stream->reader.epoch--;
+    stream->branch_owned = false;
     free_slot(table, stream);
     pthread_mutex_unlock(&table->lock);
 }
@@ -189,6 +241,8 @@ void llm_slot_table_drop(struct llm_slot_table *table, struct llm_stream *stream
         free_slot(table, stream);
     else
         stream->state = LLM_SLOT_CLOSING;
+    if (stream->state == LLM_SLOT_CLOSING && stream->branch_owned)
+        atomic_fetch_add_explicit(&table->closing_branches, 1, memory_order_relaxed);
     pthread_mutex_unlock(&table->lock);
 }
 

@@ -48,12 +48,25 @@ struct llm_stream {
     struct llm_stream_asked asked;
 };
 
+/* A context whose end has still to be asked for: the slot or the queue was short, or the engine had not begun the branch
+ * when its stream was closed. */
+struct llm_context_end {
+    uint64_t context_id; /* 0: by the request */
+    uint64_t request_id;
+};
+
+#define LLM_ENDS_PER_SLOT 4u
+
 struct llm_slot_table {
     pthread_mutex_t lock;
-    struct llm_stream *streams; /* [stream_slots] */
-    uint32_t *free_slots;       /* [stream_slots], a stack */
-    struct llm_range *ranges;   /* memory of the two sets */
+    struct llm_stream *streams;   /* [stream_slots] */
+    uint32_t *free_slots;         /* [stream_slots], a stack */
+    struct llm_range *ranges;     /* memory of the two sets */
+    struct llm_context_end *ends; /* [LLM_ENDS_PER_SLOT * stream_slots] */
     uint32_t free_count;
+    /* written under the lock, looked at without it */
+    _Atomic uint32_t end_count;
+    _Atomic uint32_t closing_branches; /* slots that are CLOSING and own a branch */
     struct llm_range_set log, arena;
     struct llm_geometry geometry;
     const void *down;
@@ -83,9 +96,15 @@ enum llm_status llm_slot_table_take(struct llm_slot_table *table,
                                     const struct llm_slot_needs *needs,
                                     struct llm_stream **out_stream, struct llm_error *error)
     LLM_MUST_CHECK;
+/* Keep an end for later; when there are too many, the context ends with its connection. */
+void llm_slot_table_push_end(struct llm_slot_table *table, const struct llm_context_end *end);
+/* Looks for branches whose slot is done, too. False: there is none. */
+bool llm_slot_table_pop_end(struct llm_slot_table *table, struct llm_context_end *out_end);
+
 /* Undo a take whose submission was not published: the epoch stays unused. */
 void llm_slot_table_untake(struct llm_slot_table *table, struct llm_stream *stream);
-/* Give the stream up: FREE when it is done, else CLOSING. The caller has seen to its cancelling. */
+/* Give the stream up: FREE when it is done, else CLOSING. The caller has seen to its cancelling. If it still owns a
+ * branch, the branch's end is pushed once the slot is free. */
 void llm_slot_table_drop(struct llm_slot_table *table, struct llm_stream *stream);
 
 /* "Every slot is free, open or closing; the ranges in use are those that slots hold." */

@@ -222,9 +222,11 @@ void llm_stream_close(llm_stream *stream)
     if (look_at(stream, &look, NULL) != LLM_OK || !look.done)
         cancel(stream);
     struct llm_connection *connection = stream->connection;
-    struct llm_branch_end end = llm_branch_end_plan(stream);
+    struct llm_context_end end;
+    bool ends = llm_branch_end(stream, &end);
     llm_attachment_drop(stream->attachment);
     stream->attachment = NULL;
     llm_slot_table_drop(&connection->slots, stream);
-    llm_branch_end(connection, &end); /* needs a slot, perhaps this one */
+    if (ends)
+        llm_context_end_soon(connection, &end); /* needs a slot, perhaps this one */
 }

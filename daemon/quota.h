@@ -28,7 +28,7 @@ struct quota {
     uint32_t sequences;   /* of those, in one step */
     uint64_t queued_tokens;         /* of the waiting ones */
     uint32_t contexts;              /* owned */
-    uint64_t context_tokens;        /* in all of them, forks counted in full */
+    uint64_t context_tokens;        /* in all of them; what forks share is counted once */
     uint64_t pinned_blocks;         /* UINT64_MAX: whatever kv.pinned_percent leaves */
     enum llm_priority priority_max; /* the highest it may ask for */
 };

@@ -252,7 +252,7 @@ enum llm_context_verb {
     LLM_CONTEXT_UNPIN,
     LLM_CONTEXT_LEASE, /* it lives `lease_ms` from now on, whatever its connection does; 0: no lease */
     LLM_CONTEXT_ADOPT, /* an unnamed one is this connection's from now on; write permission -> record */
-    LLM_CONTEXT_CLOSE,  /* ends it if it is unnamed, unleased and this connection's; else nothing */
+    LLM_CONTEXT_CLOSE, /* ends it if it is unnamed, unleased and this connection's; else nothing; `other` as for OPEN */
     LLM_CONTEXT_REMOVE, /* ends it, named or not; its owner or an administrator */
     LLM_CONTEXT_READ,   /* `count` ids from `length` on -> ids */
     LLM_CONTEXT_LIST, /* all that the caller may read, from slot `length` on -> records, as many as the log has room for */

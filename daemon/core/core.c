@@ -1,5 +1,6 @@
 #include "daemon/core/core.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "daemon/core/core_state.h"
@@ -8,6 +9,8 @@
 #define CORE_BLOCKS_MAX      (UINT32_C(1) << 28)
 #define CORE_SLOTS_MAX       (UINT32_C(1) << 20)
 #define CORE_STEP_TOKENS_MAX (UINT32_C(1) << 20)
+
+static_assert(CORE_WEIGHT_MAX == TURN_WEIGHT_MAX, "one range of weights");
 
 /* ---- Open: validate, measure, carve ------------------------------------------------------------------ */
 
@@ -119,15 +122,17 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     core->cache.effects = &core->effects;
     effect_list_init(&core->effects, arena, effects_max(config, block_count));
     carve_requests(core, arena, config);
-    scheduler_init(
-        &core->scheduler, arena, core->requests, config->request_slots, &core->cache,
-        &core->effects,
-        &(struct scheduler_limits){.running_max = config->running_max,
-                                   .user_running_max = config->user_running_max,
-                                   .step_tokens = config->step_tokens,
-                                   .queued_max = config->queued_max,
-                                   .user_queued_max = config->user_queued_max,
-                                   .score_rows = config->score_rows > 0 ? config->score_rows : 1});
+    scheduler_init(&core->scheduler, arena, core->requests, config->request_slots, &core->cache,
+                   &core->effects,
+                   &(struct scheduler_limits){
+                       .running_max = config->running_max,
+                       .user_running_max = config->user_running_max,
+                       .step_tokens = config->step_tokens,
+                       .queued_max = config->queued_max,
+                       .user_queued_max = config->user_queued_max,
+                       .score_rows = config->score_rows > 0 ? config->score_rows : 1,
+                       .overdue_steps =
+                           config->overdue_steps > 0 ? config->overdue_steps : CORE_OVERDUE_STEPS});
     core->holds = arena_take(arena, config->hold_slots, sizeof *core->holds);
     for (uint32_t hold = 0; arena->base && hold < config->hold_slots; hold++)
         core->holds[hold].last = BLOCK_NONE;
@@ -238,6 +243,11 @@ static enum llm_status check_request(const struct core *core, const struct core_
         return llm_fail(error, LLM_ERR_INVALID, "there is no model %u", request->model);
     if (request->prompt_tokens == 0)
         return llm_fail(error, LLM_ERR_INVALID, "the prompt is empty");
+    if (request->priority >= TURN_CLASSES)
+        return llm_fail(error, LLM_ERR_INVALID, "priority %u is not known", request->priority);
+    if (request->weight > CORE_WEIGHT_MAX)
+        return llm_fail(error, LLM_ERR_INVALID, "weight %u is more than %u", request->weight,
+                        CORE_WEIGHT_MAX);
     if (request->domain_count == 0 || request->domain_count > CORE_DOMAINS_MAX)
         return llm_fail(error, LLM_ERR_INVALID, "the request names %u domains; it must be 1..%u",
                         request->domain_count, CORE_DOMAINS_MAX);
@@ -299,6 +309,17 @@ static bool all_is_computed(struct core *core, const struct request *r)
     return true;
 }
 
+/* The classes in the order of enum llm_priority, which begins with the usual one. */
+static struct scheduler_terms scheduler_terms_of(const struct core_request *request)
+{
+    static const uint32_t ranks[TURN_CLASSES] = {1, TURN_INTERACTIVE, TURN_BATCH};
+    return (struct scheduler_terms){.rank = ranks[request->priority],
+                                    .weight = request->weight > 0 ? request->weight : 1,
+                                    .seats_max = request->user_running_max,
+                                    .queued_tokens_max = request->user_queued_tokens,
+                                    .recovered = request->recovered};
+}
+
 static enum llm_status admit(struct core *core, const struct core_request *request, uint32_t slot,
                              struct llm_error *error)
 {
@@ -324,7 +345,8 @@ static enum llm_status admit(struct core *core, const struct core_request *reque
         effect_request(&core->effects, CORE_REQUEST_FINISHED, slot, r->end);
         return LLM_OK;
     }
-    return scheduler_queue(&core->scheduler, slot, request->recovered, error);
+    const struct scheduler_terms terms = scheduler_terms_of(request);
+    return scheduler_queue(&core->scheduler, slot, &terms, error);
 }
 
 enum llm_status core_admit(struct core *core, const struct core_request *request, uint32_t slot,
@@ -384,7 +406,7 @@ static void plan_sequence(struct core *core, struct core_plan *plan, uint32_t sl
 
 static bool nobody_waits(const struct scheduler *s)
 {
-    return s->running.count == 0 && s->preempted.count == 0 && s->queued_count == 0;
+    return s->running.count == 0 && scheduler_waiting(s) == 0;
 }
 
 /* Pins were admitted beside what runs, but a chain may be found in other blocks than the pinned ones meanwhile. */

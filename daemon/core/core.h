@@ -40,6 +40,8 @@
 #define CORE_MODELS_MAX       KV_MODELS_MAX
 #define CORE_IDENTITY_WORDS   8u
 #define CORE_BLOCK_TOKENS_MAX 512u
+#define CORE_WEIGHT_MAX       1000u
+#define CORE_OVERDUE_STEPS    8192u
 
 struct core_model {
     /* Everything that a KV row depends on besides the tokens: fingerprint, weight version, adapter, KV
@@ -56,14 +58,15 @@ struct core_config {
     uint32_t slab_count;             /* 1.. */
     uint32_t request_slots;          /* 1.. requests known at once, running or waiting */
     uint32_t running_max;            /* 1..step_tokens sequences in one step */
-    uint32_t user_running_max;       /* 1..running_max of those by one user */
-    uint32_t step_tokens;            /* rows in one step; enough for every answer to move */
-    uint32_t queued_max;             /* 1..request_slots waiting; the next one is BUSY */
-    uint32_t user_queued_max;        /* 1..queued_max of those by one user */
-    uint32_t hold_slots;             /* 0.. chains that core_hold() may hold at once */
-    uint32_t score_rows;     /* scored in one step, over all SCORE requests; 0 is taken for 1 */
-    uint32_t *ids;           /* of slot s: ids[s * ids_stride_words + position] */
-    size_t ids_stride_words; /* at least the largest context_tokens_max */
+    uint32_t user_running_max; /* 1..running_max of those by one user, unless it says otherwise */
+    uint32_t step_tokens;      /* rows in one step; enough for every answer to move */
+    uint32_t queued_max;       /* 1..request_slots waiting; the next one is BUSY */
+    uint32_t user_queued_max;  /* 1..queued_max of those by one user */
+    uint64_t overdue_steps;    /* then the first that came goes before all; 0: CORE_OVERDUE_STEPS */
+    uint32_t hold_slots;       /* 0.. chains that core_hold() may hold at once */
+    uint32_t score_rows;       /* scored in one step, over all SCORE requests; 0 is taken for 1 */
+    uint32_t *ids;             /* of slot s: ids[s * ids_stride_words + position] */
+    size_t ids_stride_words;   /* at least the largest context_tokens_max */
     struct chain_hash hash;
 };
 
@@ -105,8 +108,12 @@ struct core_request {
     uint32_t
         max_tokens; /* 1.. to generate, those already published included; 0 unless CORE_GENERATE */
     uint32_t score_from; /* CORE_SCORE: 1..prompt_tokens-1, the first position that is scored */
-    uint32_t priority;   /* enum llm_priority */
-    bool recovered;      /* was admitted before: the queue's bounds do not refuse it again */
+    uint32_t priority;   /* enum llm_priority: 1 interactive, before 0 normal, before 2 batch */
+    /* What its user may; what the last request of a user said holds for all of them. 0: see there */
+    uint32_t weight;             /* 1..CORE_WEIGHT_MAX, its share of the steps; 0: 1 */
+    uint32_t user_running_max;   /* its requests in one step; 0: the configuration's */
+    uint64_t user_queued_tokens; /* in its waiting requests, or in a single one; 0: any number */
+    bool recovered; /* was admitted before: the queue's bounds do not refuse it again */
 };
 
 /*
@@ -115,7 +122,7 @@ struct core_request {
  *   slot      0..request_slots-1, free; ids [prompt_tokens + generated_tokens] are in its row
  *   returns   LLM_OK            effects: none, or FINISHED when the published tokens already were all; of COMPUTE, WIDENED
  *                               and FINISHED when all rows are there
- *             LLM_ERR_INVALID   no such model, an empty prompt, max_tokens 0, score_from out of range
+ *             LLM_ERR_INVALID   no such model, priority or weight, an empty prompt, max_tokens 0, score_from out of range
  *             LLM_ERR_LIMIT     the prompt leaves no room in the context, or the request can never fit the pool
  *             LLM_ERR_BUSY      the queue, or this user's part of it, is full; try again later
  */
@@ -277,8 +284,9 @@ struct core_request_info core_request_info(const struct core *core, uint32_t slo
 
 struct core_counts {
     uint32_t running;
-    uint32_t queued;     /* preempted ones included */
-    struct kv_counts kv; /* summed over the models; slabs nobody owns count for model 0 */
+    uint32_t queued;        /* preempted ones included */
+    uint64_t queued_tokens; /* of those that never ran */
+    struct kv_counts kv;    /* summed over the models; slabs nobody owns count for model 0 */
     uint64_t steps;
     uint64_t tokens_computed; /* rows of completed steps */
     uint64_t tokens_cached;   /* rows not computed because a block was found */

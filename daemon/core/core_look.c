@@ -38,7 +38,8 @@ struct core_counts core_counts(const struct core *core)
 {
     const struct scheduler *s = &core->scheduler;
     struct core_counts counts = {.running = s->running.count,
-                                 .queued = s->queued_count + s->preempted.count,
+                                 .queued = scheduler_waiting(s),
+                                 .queued_tokens = s->queued_tokens,
                                  .kv = kv_pool_counts(&core->cache.pool, 0),
                                  .steps = core->steps_completed,
                                  .tokens_computed = core->tokens_computed,

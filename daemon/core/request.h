@@ -32,13 +32,13 @@
 enum request_state {
     REQUEST_FREE = 0,
     REQUEST_QUEUED,    /* in its user's queue: never started */
-    REQUEST_PREEMPTED, /* in the list of preempted requests; holds no block */
+    REQUEST_PREEMPTED, /* in its user's list of preempted requests; holds no block */
     REQUEST_RUNNING
 };
 
 struct request {
     uint64_t request_id;
-    uint64_t order;   /* when it first ran; 0: not yet. The smaller, the more entitled */
+    uint64_t order;   /* when it first ran; 0: not yet. The smaller, the elder */
     uint32_t *ids;    /* [tokens_end] the engine's row; constant after open */
     block_id *blocks; /* [block_count] constant after open */
     struct prefix_root root;
@@ -47,7 +47,15 @@ struct request {
     enum core_finish end;       /* why it ends at tokens_end: LENGTH or CONTEXT */
     enum core_finish cancelled; /* set while a plan is out: end it when the step is done */
     uint32_t uid;
-    uint32_t user; /* its entry in the scheduler's users, while queued */
+    /* the scheduler's */
+    uint32_t user;          /* its entry in the turns */
+    uint32_t rank;          /* its class: 0..TURN_CLASSES-1, the lower the more entitled */
+    uint64_t arrival;       /* 1, 2, 3, ... in the order of admission */
+    uint64_t arrival_plan;  /* plans made before that */
+    uint64_t start_plan;    /* the plan in which it last started */
+    uint32_t queued_tokens; /* what it counts for in its queue */
+    uint32_t maker;         /* in the last plan: whom it waited for; REQUEST_NONE */
+    bool hungry;            /* while a plan is made: may have more tokens of it */
     uint32_t block_tokens;
     uint32_t prompt_tokens;
     uint32_t tokens;         /* known: prompt + generated; SCORE: all of the prompt but its last */

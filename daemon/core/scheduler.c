@@ -2,11 +2,12 @@
 
 #include "shm/check.h"
 
-#define USER_NONE REQUEST_NONE
-
 /* Tokens that are found need no computing, but each block of them is hashed and compared: about a hundredth of the
  * work. After so many steps' worth no more requests start, lest one step wait for all of a long queue's. */
 #define FOUND_STEPS 32
+
+/* The budget is handed out in so many parts at least: users who are level alternate that finely. */
+#define QUANTA 64
 
 void scheduler_init(struct scheduler *scheduler, struct arena *arena, struct request *requests,
                     uint32_t request_slots, struct kv_cache *cache, struct effect_list *effects,
@@ -17,130 +18,23 @@ void scheduler_init(struct scheduler *scheduler, struct arena *arena, struct req
                                     .effects = effects,
                                     .limits = *limits,
                                     .running = REQUEST_LIST_EMPTY,
-                                    .preempted = REQUEST_LIST_EMPTY,
-                                    .ring_head = USER_NONE,
-                                    .ring_tail = USER_NONE,
+                                    .first = REQUEST_NONE,
+                                    .eldest = REQUEST_NONE,
                                     .request_slots = request_slots};
-    scheduler->users = arena_take(arena, request_slots, sizeof *scheduler->users);
-    scheduler->shares = arena_take(arena, request_slots, sizeof *scheduler->shares);
-    if (!arena->base)
-        return;
-    for (uint32_t u = 0; u < request_slots; u++)
-        scheduler->users[u].next = u + 1 < request_slots ? u + 1 : USER_NONE;
+    turns_init(&scheduler->turns, arena, request_slots);
+    scheduler->prompts =
+        arena_take(arena, (size_t)2 * limits->running_max, sizeof *scheduler->prompts);
+    scheduler->line = arena_take(arena, limits->running_max, sizeof *scheduler->line);
 }
 
-/* ---- Users: in the ring exactly while they have waiting requests ------------------------------------ */
-
-static void ring_append(struct scheduler *s, uint32_t user)
+static struct user *user_of(const struct scheduler *s, const struct request *r)
 {
-    s->users[user].prev = s->ring_tail;
-    s->users[user].next = USER_NONE;
-    *(s->ring_tail == USER_NONE ? &s->ring_head : &s->users[s->ring_tail].next) = user;
-    s->ring_tail = user;
+    return &s->turns.users[r->user];
 }
 
-static void ring_remove(struct scheduler *s, uint32_t user)
+static struct turn *turn_of(const struct scheduler *s, const struct request *r)
 {
-    const struct user *u = &s->users[user];
-    *(u->prev == USER_NONE ? &s->ring_head : &s->users[u->prev].next) = u->next;
-    *(u->next == USER_NONE ? &s->ring_tail : &s->users[u->next].prev) = u->prev;
-}
-
-static uint32_t user_find(const struct scheduler *s, uint32_t uid)
-{
-    uint32_t user = s->ring_head;
-    while (user != USER_NONE && s->users[user].uid != uid)
-        user = s->users[user].next;
-    return user;
-}
-
-static uint32_t user_enter(struct scheduler *s, uint32_t uid)
-{
-    uint32_t user = s->free_users;
-    CHECK(user != USER_NONE); /* as many entries as requests */
-    s->free_users = s->users[user].next;
-    s->users[user].uid = uid;
-    s->users[user].queue = REQUEST_LIST_EMPTY;
-    ring_append(s, user);
-    return user;
-}
-
-static void user_leave(struct scheduler *s, uint32_t user)
-{
-    ring_remove(s, user);
-    s->users[user].next = s->free_users;
-    s->free_users = user;
-}
-
-enum llm_status scheduler_queue(struct scheduler *s, uint32_t slot, bool recovered,
-                                struct llm_error *error)
-{
-    struct request *r = &s->requests[slot];
-    uint32_t user = user_find(s, r->uid);
-    uint32_t own = user == USER_NONE ? 0 : s->users[user].queue.count;
-    if (!recovered && s->queued_count >= s->limits.queued_max)
-        return llm_fail(error, LLM_ERR_BUSY, "all %u places of the queue are taken; try again",
-                        s->limits.queued_max);
-    if (!recovered && own >= s->limits.user_queued_max)
-        return llm_fail(error, LLM_ERR_BUSY,
-                        "user %u has %u requests waiting, as many as one user may; try again",
-                        r->uid, own);
-    r->user = user == USER_NONE ? user_enter(s, r->uid) : user;
-    r->state = REQUEST_QUEUED;
-    request_list_append(&s->users[r->user].queue, s->requests, slot);
-    s->queued_count++;
-    return LLM_OK;
-}
-
-static void unqueue(struct scheduler *s, uint32_t slot)
-{
-    uint32_t user = s->requests[slot].user;
-    request_list_remove(&s->users[user].queue, s->requests, slot);
-    s->queued_count--;
-    if (s->users[user].queue.count == 0)
-        user_leave(s, user);
-}
-
-static void leave_list(struct scheduler *s, uint32_t slot)
-{
-    struct request *r = &s->requests[slot];
-    CHECK(r->state != REQUEST_FREE);
-    if (r->state == REQUEST_QUEUED)
-        unqueue(s, slot);
-    else
-        request_list_remove(r->state == REQUEST_RUNNING ? &s->running : &s->preempted, s->requests,
-                            slot);
-}
-
-void scheduler_remove(struct scheduler *s, uint32_t slot)
-{
-    leave_list(s, slot);
-    request_release(&s->requests[slot], s->cache);
-}
-
-/* ---- Planning --------------------------------------------------------------------------------------- */
-
-/* Make room for `elder` by sending the youngest back to wait. False: `elder` is itself the youngest. */
-static bool preempt_youngest(struct scheduler *s, const struct request *elder)
-{
-    uint32_t slot = s->running.tail;
-    struct request *youngest = &s->requests[slot];
-    if (youngest == elder)
-        return false;
-    s->budget_tokens += youngest->planned_tokens;
-    s->budget_scores += request_scored_rows(youngest, youngest->planned_tokens);
-    scheduler_remove(s, slot);
-    youngest->state = REQUEST_PREEMPTED;
-    request_list_insert(&s->preempted, s->requests, slot);
-    effect_request(s->effects, CORE_REQUEST_PREEMPTED, slot, 0);
-    s->preemptions++;
-    return true;
-}
-
-static void use_cached(struct scheduler *s, struct request *r, uint32_t tokens)
-{
-    request_credit(r, tokens);
-    s->tokens_cached += tokens;
+    return &user_of(s, r)->turns[r->rank];
 }
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -148,13 +42,252 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* Does another request fill the block that r would begin? */
-static bool is_being_made(const struct scheduler *s, const struct request *r)
+/* ---- The queue ---------------------------------------------------------------------------------------- */
+
+static enum llm_status check_room(const struct scheduler *s, const struct request *r,
+                                  const struct scheduler_terms *terms, struct llm_error *error)
+{
+    uint32_t user = turns_find(&s->turns, r->uid);
+    uint32_t own = user == USER_NONE ? 0 : s->turns.users[user].queued;
+    uint64_t own_tokens = user == USER_NONE ? 0 : s->turns.users[user].queued_tokens;
+    if (s->queued_count >= s->limits.queued_max)
+        return llm_fail(error, LLM_ERR_BUSY, "all %u places of the queue are taken; try again",
+                        s->limits.queued_max);
+    if (own >= s->limits.user_queued_max)
+        return llm_fail(error, LLM_ERR_BUSY,
+                        "user %u has %u requests waiting, as many as one user may; try again",
+                        r->uid, own);
+    /* The first may be as long as it likes: it would never be shorter. */
+    if (terms->queued_tokens_max > 0 && own > 0 &&
+        own_tokens + r->tokens > terms->queued_tokens_max)
+        return llm_fail(error, LLM_ERR_BUSY,
+                        "user %u has requests of %llu tokens waiting and may have %llu; %u more "
+                        "are too many; try again",
+                        r->uid, (unsigned long long)own_tokens,
+                        (unsigned long long)terms->queued_tokens_max, r->tokens);
+    return LLM_OK;
+}
+
+enum llm_status scheduler_queue(struct scheduler *s, uint32_t slot,
+                                const struct scheduler_terms *terms, struct llm_error *error)
+{
+    struct request *r = &s->requests[slot];
+    enum llm_status status = terms->recovered ? LLM_OK : check_room(s, r, terms, error);
+    if (status != LLM_OK)
+        return status;
+    uint32_t seats_max = terms->seats_max > 0 ? terms->seats_max : s->limits.user_running_max;
+    r->user = turns_enter(&s->turns, r->uid, terms->weight, seats_max);
+    r->rank = terms->rank;
+    r->arrival = ++s->arrivals;
+    r->arrival_plan = s->plans;
+    r->queued_tokens = r->tokens;
+    r->maker = REQUEST_NONE;
+    r->state = REQUEST_QUEUED;
+    request_list_append(&turn_of(s, r)->queued, s->requests, slot);
+    user_of(s, r)->queued++;
+    user_of(s, r)->queued_tokens += r->queued_tokens;
+    s->queued_tokens += r->queued_tokens;
+    s->queued_count++;
+    return LLM_OK;
+}
+
+static void unqueue(struct scheduler *s, uint32_t slot)
+{
+    struct request *r = &s->requests[slot];
+    request_list_remove(&turn_of(s, r)->queued, s->requests, slot);
+    user_of(s, r)->queued--;
+    user_of(s, r)->queued_tokens -= r->queued_tokens;
+    s->queued_tokens -= r->queued_tokens;
+    s->queued_count--;
+}
+
+static void leave_list(struct scheduler *s, uint32_t slot)
+{
+    struct request *r = &s->requests[slot];
+    CHECK(r->state != REQUEST_FREE);
+    if (r->state == REQUEST_QUEUED) {
+        unqueue(s, slot);
+    } else if (r->state == REQUEST_PREEMPTED) {
+        request_list_remove(&turn_of(s, r)->preempted, s->requests, slot);
+        s->preempted_count--;
+    } else {
+        request_list_remove(&s->running, s->requests, slot);
+        user_of(s, r)->seats--;
+    }
+}
+
+void scheduler_remove(struct scheduler *s, uint32_t slot)
+{
+    leave_list(s, slot);
+    request_release(&s->requests[slot], s->cache);
+    turns_leave(&s->turns, s->requests[slot].user);
+    if (s->first == slot)
+        s->first = REQUEST_NONE;
+}
+
+static bool wants_more(const struct request *r)
+{
+    return request_wants(r) > r->planned_tokens;
+}
+
+/* ---- Who is more entitled ------------------------------------------------------------------------------- */
+
+/* Is `clock` so far behind `other` that its user is more entitled? Within the margin age decides, lest two users who are
+ * level take a block from each other in turns. */
+static bool far_behind(const struct scheduler *s, uint64_t clock, uint64_t other)
+{
+    uint64_t margin = (uint64_t)SCHEDULER_MARGIN_STEPS * s->limits.step_tokens * TURN_TOKEN;
+    return clock < other && other - clock > margin;
+}
+
+/* Of any two one is, never both; a third may close a circle, in which anybody will do. */
+static bool more_entitled(const struct scheduler *s, uint32_t slot, uint32_t other)
+{
+    const struct request *a = &s->requests[slot], *b = &s->requests[other];
+    if (slot == s->eldest || other == s->eldest)
+        return slot == s->eldest;
+    if (a->rank != b->rank)
+        return a->rank < b->rank;
+    uint64_t a_clock = turn_of(s, a)->clock, b_clock = turn_of(s, b)->clock;
+    if (far_behind(s, a_clock, b_clock) || far_behind(s, b_clock, a_clock))
+        return a_clock < b_clock;
+    return a->order < b->order;
+}
+
+/* Who came first of all that are here, if it is overdue. */
+static uint32_t find_eldest(struct scheduler *s)
+{
+    if (s->first == REQUEST_NONE)
+        for (uint32_t slot = 0; slot < s->request_slots; slot++)
+            if (s->requests[slot].state != REQUEST_FREE &&
+                (s->first == REQUEST_NONE ||
+                 s->requests[slot].arrival < s->requests[s->first].arrival))
+                s->first = slot;
+    if (s->first == REQUEST_NONE ||
+        s->plans - s->requests[s->first].arrival_plan <= s->limits.overdue_steps)
+        return REQUEST_NONE;
+    return s->first;
+}
+
+/* ---- Prompts that may have more in this plan ------------------------------------------------------------- */
+
+static void hunger(struct scheduler *s, uint32_t slot)
+{
+    struct request *r = &s->requests[slot];
+    r->hungry = true;
+    turn_of(s, r)->hungry++;
+    s->prompts[s->prompt_count++] = slot;
+}
+
+static void sate(struct scheduler *s, struct request *r)
+{
+    turn_of(s, r)->hungry -= r->hungry;
+    r->hungry = false;
+}
+
+/* The eldest of that turn; there is one. */
+static uint32_t find_prompt(const struct scheduler *s, uint32_t user, uint32_t rank)
+{
+    uint32_t found = REQUEST_NONE;
+    for (uint32_t i = 0; i < s->prompt_count; i++) {
+        uint32_t slot = s->prompts[i];
+        const struct request *r = &s->requests[slot];
+        if (r->hungry && r->user == user && r->rank == rank &&
+            (found == REQUEST_NONE || r->order < s->requests[found].order))
+            found = slot;
+    }
+    CHECK(found != REQUEST_NONE);
+    return found;
+}
+
+static void collect_prompts(struct scheduler *s)
+{
+    s->prompt_count = 0;
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        if (request_wants(&s->requests[at]) > 1 && wants_more(&s->requests[at]))
+            hunger(s, at);
+}
+
+/* ---- Preemption ----------------------------------------------------------------------------------------- */
+
+/* Back to wait. What it was granted in this plan is not granted to another: so every block taken in a plan costs a
+ * token of the budget (effects_max() in core.c). */
+static void preempt(struct scheduler *s, uint32_t slot)
+{
+    struct request *r = &s->requests[slot];
+    turn_of(s, r)->granted_tokens -= r->planned_tokens;
+    sate(s, r);
+    leave_list(s, slot);
+    request_release(r, s->cache);
+    r->state = REQUEST_PREEMPTED;
+    request_list_insert(&turn_of(s, r)->preempted, s->requests, slot);
+    s->preempted_count++;
+    effect_request(s->effects, CORE_REQUEST_PREEMPTED, slot, 0);
+    s->preemptions++;
+}
+
+/* The least entitled of those that run and that `may` be preempted for `slot`; REQUEST_NONE: nobody. */
+typedef bool may_preempt(const struct scheduler *s, uint32_t slot, uint32_t victim);
+
+static uint32_t find_victim(const struct scheduler *s, uint32_t slot, may_preempt *may)
+{
+    uint32_t worst = REQUEST_NONE;
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        if (at != s->eldest && may(s, slot, at) &&
+            (worst == REQUEST_NONE || more_entitled(s, worst, at)))
+            worst = at;
+    return worst;
+}
+
+static bool user_is_full(const struct scheduler *s, const struct request *r)
+{
+    return user_of(s, r)->seats >= user_of(s, r)->seats_max;
+}
+
+/* For a block: whoever is less entitled. */
+static bool may_for_block(const struct scheduler *s, uint32_t slot, uint32_t victim)
+{
+    return victim != slot && more_entitled(s, slot, victim);
+}
+
+/* For interactive work: batch work that had its seat for a while; its own user's when that user has every seat it may. */
+static bool may_for_interactive(const struct scheduler *s, uint32_t slot, uint32_t victim)
+{
+    const struct request *r = &s->requests[slot], *v = &s->requests[victim];
+    return v->rank == TURN_BATCH && s->plans - v->start_plan >= SCHEDULER_SEAT_STEPS &&
+           (!user_is_full(s, r) || v->user == r->user);
+}
+
+/* For the eldest: anybody; of its own user when that one has every seat it may. */
+static bool may_for_eldest(const struct scheduler *s, uint32_t slot, uint32_t victim)
+{
+    const struct request *r = &s->requests[slot];
+    return !user_is_full(s, r) || s->requests[victim].user == r->user;
+}
+
+static bool preempt_for(struct scheduler *s, uint32_t slot, may_preempt *may)
+{
+    uint32_t victim = find_victim(s, slot, may);
+    if (victim != REQUEST_NONE)
+        preempt(s, victim);
+    return victim != REQUEST_NONE;
+}
+
+/* ---- Granting ------------------------------------------------------------------------------------------- */
+
+static void use_cached(struct scheduler *s, struct request *r, uint32_t tokens)
+{
+    request_credit(r, tokens);
+    s->tokens_cached += tokens;
+}
+
+/* Who fills the block that r would begin; REQUEST_NONE: nobody. */
+static uint32_t find_maker(const struct scheduler *s, const struct request *r)
 {
     uint32_t slot = request_may_wait(r) ? s->running.head : REQUEST_NONE;
     while (slot != REQUEST_NONE && !request_is_made_by(r, &s->requests[slot]))
         slot = s->requests[slot].next;
-    return slot != REQUEST_NONE;
+    return slot;
 }
 
 /* Take what others computed. False: r sits this step out, because another computes what it wants next (README rule
@@ -162,223 +295,311 @@ static bool is_being_made(const struct scheduler *s, const struct request *r)
 static bool prepare(struct scheduler *s, struct request *r)
 {
     use_cached(s, r, request_match(r, s->cache));
-    if (is_being_made(s, r))
+    r->maker = find_maker(s, r);
+    if (r->maker != REQUEST_NONE)
         return false;
     use_cached(s, r, request_copy(r, s->cache));
     return true;
 }
 
-/* Plan as many of r's tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
- * row, now or copied. */
-static void grant(struct scheduler *s, struct request *r, uint32_t tokens_max)
+/* How many more tokens of r may be planned. */
+static uint32_t tokens_within(const struct scheduler *s, const struct request *r,
+                              uint32_t tokens_max)
 {
-    if (s->budget_tokens == 0 || !prepare(s, r))
-        return;
-    uint32_t tokens = least(least(request_wants(r), tokens_max), s->budget_tokens);
-    tokens = request_rows_scoring(r, tokens, s->budget_scores);
-    while (request_room(r) < r->computed + tokens) {
+    uint32_t more = least(request_wants(r) - r->planned_tokens, tokens_max);
+    more = least(more, s->budget_tokens);
+    uint32_t scored = request_scored_rows(r, r->planned_tokens);
+    return request_rows_scoring(r, r->planned_tokens + more, scored + s->budget_scores) -
+           r->planned_tokens;
+}
+
+/* Plan as many more of its tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
+ * row, now or copied. Returns the tokens. */
+static uint32_t grant(struct scheduler *s, uint32_t slot, uint32_t tokens_max)
+{
+    struct request *r = &s->requests[slot];
+    if (s->budget_tokens == 0 || (r->planned_tokens == 0 && !prepare(s, r)))
+        return 0;
+    uint32_t end = r->computed + r->planned_tokens;
+    uint32_t scored = request_scored_rows(r, r->planned_tokens);
+    uint32_t tokens = tokens_within(s, r, tokens_max);
+    while (request_room(r) < end + tokens) {
         if (request_grow(r, s->cache))
             continue;
-        s->short_of_blocks = true;
-        if (!preempt_youngest(s, r))
-            tokens = request_room(r) - r->computed; /* what fits; with 0, r sits this step out */
+        s->starts_over = true;
+        if (!preempt_for(s, slot, may_for_block))
+            tokens = request_room(r) - end; /* what fits; with 0, r sits this step out */
     }
-    r->planned_tokens = tokens;
+    r->planned_tokens += tokens;
     s->budget_tokens -= tokens;
-    s->budget_scores -= request_scored_rows(r, tokens);
+    s->budget_scores -= request_scored_rows(r, r->planned_tokens) - scored;
+    turn_of(s, r)->granted_tokens += tokens;
+    return tokens;
 }
 
-/* Those that want exactly one token: answers, mostly. Whoever is preempted on the way stands behind the one it
- * made room for, so the walk never loses its place; nor does that of grant_shares(). */
-static void grant_singles(struct scheduler *s)
+/* ---- Starting ------------------------------------------------------------------------------------------- */
+
+static bool has_seat(const struct scheduler *s, const struct request *r)
 {
-    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next)
-        if (request_wants(&s->requests[slot]) == 1)
-            grant(s, &s->requests[slot], 1);
+    return s->running.count < s->limits.running_max && !user_is_full(s, r);
 }
 
-static bool wants_a_share(const struct request *r)
-{
-    return r->planned_tokens == 0 && request_wants(r) > 1;
-}
-
-static struct user_share *share_of(struct scheduler *s, uint32_t uid)
-{
-    uint32_t i = 0;
-    while (i < s->share_count && s->shares[i].uid != uid)
-        i++;
-    if (i == s->share_count)
-        s->shares[s->share_count++] = (struct user_share){.uid = uid};
-    return &s->shares[i];
-}
-
-static uint32_t seats_of(const struct scheduler *s, uint32_t uid)
-{
-    uint32_t seats = 0;
-    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next)
-        seats += s->requests[slot].uid == uid;
-    return seats;
-}
-
-static bool may_have_a_seat(const struct scheduler *s, uint32_t user)
-{
-    return s->running.count < s->limits.running_max &&
-           (s->limits.user_running_max == s->limits.running_max ||
-            seats_of(s, s->users[user].uid) < s->limits.user_running_max);
-}
-
-/* From `user` on in the ring, the first who may have another seat. */
-static uint32_t next_user(const struct scheduler *s, uint32_t user)
-{
-    while (user != USER_NONE && !may_have_a_seat(s, user))
-        user = s->users[user].next;
-    return user;
-}
-
-/* Preempted requests by age, before the user whose turn it is. */
-static uint32_t next_waiting(const struct scheduler *s)
-{
-    if (s->running.count == s->limits.running_max)
-        return REQUEST_NONE;
-    if (s->preempted.count > 0)
-        return s->preempted.head;
-    uint32_t user = next_user(s, s->ring_head);
-    return user == USER_NONE ? REQUEST_NONE : s->users[user].queue.head;
-}
-
-static void count_shares(struct scheduler *s)
-{
-    s->share_count = 0;
-    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next)
-        if (wants_a_share(&s->requests[slot]))
-            share_of(s, s->requests[slot].uid);
-    for (uint32_t user = next_user(s, s->ring_head); user != USER_NONE;
-         user = next_user(s, s->users[user].next))
-        share_of(s, s->users[user].uid);
-    s->share_tokens = s->share_count > 0 ? s->budget_tokens / s->share_count : 0;
-}
-
-/* At least one token: the eldest always moves, and who starts has a row. */
-static uint32_t rest_of_share(struct scheduler *s, uint32_t uid)
-{
-    uint32_t granted = share_of(s, uid)->granted_tokens;
-    return granted < s->share_tokens ? s->share_tokens - granted : 1;
-}
-
-/* Prompts, oldest first, but of each user no more than its share. Users who wait have a share too, which is left
- * over for those who start. */
-static void grant_shares(struct scheduler *s)
-{
-    count_shares(s);
-    for (uint32_t slot = s->running.head; slot != REQUEST_NONE; slot = s->requests[slot].next) {
-        struct request *r = &s->requests[slot];
-        if (!wants_a_share(r))
-            continue;
-        struct user_share *share = share_of(s, r->uid);
-        if (share->granted_tokens > 0 && share->granted_tokens >= s->share_tokens)
-            continue;
-        grant(s, r, rest_of_share(s, r->uid));
-        share->granted_tokens += r->planned_tokens;
-    }
-}
-
-/* Who starts while others wait leaves them theirs. */
-static void grant_first(struct scheduler *s, struct request *r)
-{
-    uint32_t user = next_user(s, s->ring_head);
-    bool alone = user == USER_NONE ||
-                 (s->users[user].uid == r->uid && next_user(s, s->users[user].next) == USER_NONE);
-    grant(s, r, alone ? UINT32_MAX : rest_of_share(s, r->uid));
-    share_of(s, r->uid)->granted_tokens += r->planned_tokens;
-}
-
-/* What is left when everybody had a share and nobody starts any more: oldest first; nobody is preempted for it. */
-static void grant_rest(struct scheduler *s)
-{
-    for (uint32_t slot = s->running.head; slot != REQUEST_NONE && s->budget_tokens > 0;
-         slot = s->requests[slot].next) {
-        struct request *r = &s->requests[slot];
-        if (r->planned_tokens == 0 && !prepare(s, r))
-            continue;
-        uint32_t end = r->computed + r->planned_tokens;
-        uint32_t scored = request_scored_rows(r, r->planned_tokens);
-        uint32_t tokens = least(request_wants(r) - r->planned_tokens, s->budget_tokens);
-        tokens = request_rows_scoring(r, r->planned_tokens + tokens, scored + s->budget_scores) -
-                 r->planned_tokens;
-        while (request_room(r) < end + tokens && request_grow(r, s->cache))
-            ;
-        tokens = least(tokens, request_room(r) - end);
-        r->planned_tokens += tokens;
-        s->budget_tokens -= tokens;
-        s->budget_scores -= request_scored_rows(r, r->planned_tokens) - scored;
-    }
-}
-
-/* Can all tokens known by now, and the next, have blocks without preempting anybody? If so r has matched
- * what is cached; if not it holds nothing. */
+/* Can all tokens known by now, and the next, have blocks without preempting anybody? If so r has matched what is cached; if
+ * not it holds nothing. Who was preempted leaves a block to everybody who runs. */
 static bool fits_now(struct scheduler *s, struct request *r, uint32_t *out_matched_tokens)
 {
     uint32_t rows = least(r->tokens + 1, request_rows_end(r));
+    bool eldest = s->eldest != REQUEST_NONE && r == &s->requests[s->eldest];
+    uint32_t spare = r->state == REQUEST_PREEMPTED && !eldest ? s->running.count : 0;
     *out_matched_tokens = request_match(r, s->cache);
     if (kv_pool_available(&s->cache->pool, r->root.model) >=
-        request_blocks_for(r, rows) - r->block_count)
+        request_blocks_for(r, rows) - r->block_count + spare)
         return true;
     request_release(r, s->cache);
     return false;
 }
 
-static void turn_over(struct scheduler *s, uint32_t user)
+static void start(struct scheduler *s, uint32_t slot, uint32_t matched_tokens)
 {
-    ring_remove(s, user);
-    ring_append(s, user);
-}
-
-static bool start_next(struct scheduler *s)
-{
-    uint32_t slot = next_waiting(s);
-    uint32_t matched_tokens;
-    if (slot == REQUEST_NONE || !fits_now(s, &s->requests[slot], &matched_tokens))
-        return false;
     struct request *r = &s->requests[slot];
-    if (r->state == REQUEST_QUEUED) {
-        turn_over(s, r->user);
+    turn_of(s, r)->last_start = s->plans;
+    if (r->state == REQUEST_QUEUED)
         r->order = ++s->starts;
-    }
     leave_list(s, slot);
     r->state = REQUEST_RUNNING;
+    r->start_plan = s->plans;
     request_list_insert(&s->running, s->requests, slot);
+    user_of(s, r)->seats++;
     effect_request(s->effects, CORE_REQUEST_STARTED, slot, 0);
     s->found_tokens += matched_tokens;
     use_cached(s, r, matched_tokens);
-    grant_first(s, r);
+}
+
+/* Start a waiting request that has a seat, if it fits; interactive work may make room at the cost of batch work. */
+static bool start_fitting(struct scheduler *s, uint32_t slot)
+{
+    struct request *r = &s->requests[slot];
+    uint32_t matched_tokens;
+    bool fits = fits_now(s, r, &matched_tokens);
+    while (!fits && r->rank == TURN_INTERACTIVE && preempt_for(s, slot, may_for_interactive))
+        fits = fits_now(s, r, &matched_tokens);
+    if (!fits)
+        return false;
+    start(s, slot, matched_tokens);
+    hunger(s, slot);
     return true;
+}
+
+/* The eldest starts now, at the cost of whoever is least entitled. */
+static void start_eldest(struct scheduler *s)
+{
+    struct request *r = &s->requests[s->eldest];
+    uint32_t matched_tokens = 0;
+    while (!has_seat(s, r))
+        if (!preempt_for(s, s->eldest, may_for_eldest))
+            return;
+    while (!fits_now(s, r, &matched_tokens))
+        if (!preempt_for(s, s->eldest, may_for_eldest))
+            return;
+    start(s, s->eldest, matched_tokens);
+}
+
+/* Seats for interactive work that finds none: batch work's, as many as there are interactive requests without. Nobody is
+ * granted anything yet, so that a step whose budget all goes to answers has a token for them. */
+static void make_seats(struct scheduler *s)
+{
+    uint32_t promised = 0;
+    for (uint32_t i = 0; i < s->turns.active_count; i++) {
+        const struct user *user = &s->turns.users[s->turns.active[i]];
+        const struct turn *turn = &user->turns[TURN_INTERACTIVE];
+        uint32_t own = 0;
+        for (uint32_t waiting = turn_waiting(turn); waiting > 0; waiting--) {
+            bool own_full = user->seats + own >= user->seats_max;
+            bool full = own_full || s->running.count + promised >= s->limits.running_max;
+            if (own_full && own > 0)
+                break; /* the others of its own have their turn in the next plans */
+            if (full && !preempt_for(s, turn_first(turn), may_for_interactive))
+                break;
+            own++;
+            promised++;
+        }
+    }
+}
+
+/* ---- One part after the other, to whoever's turn it is -------------------------------------------------- */
+
+static bool may_start(const struct scheduler *s, uint32_t user, uint32_t rank)
+{
+    const struct user *u = &s->turns.users[user];
+    return turn_waiting(&u->turns[rank]) > 0 && !s->starts_over &&
+           s->running.count < s->limits.running_max && u->seats < u->seats_max;
+}
+
+static bool has_work(const struct scheduler *s, uint32_t user, uint32_t rank)
+{
+    return s->turns.users[user].turns[rank].hungry > 0 || may_start(s, user, rank);
+}
+
+/* Of two in one class. */
+static bool is_before(const struct user *a, const struct user *b, uint32_t rank)
+{
+    if (turn_clock(a, rank) != turn_clock(b, rank))
+        return turn_clock(a, rank) < turn_clock(b, rank);
+    return a->turns[rank].last_start < b->turns[rank].last_start;
+}
+
+/* Whose turn it is in that class, and whose next; USER_NONE: nobody's. */
+static uint32_t find_turn(const struct scheduler *s, uint32_t rank, uint32_t *out_second)
+{
+    const struct user *users = s->turns.users;
+    uint32_t first = USER_NONE, second = USER_NONE;
+    for (uint32_t i = 0; i < s->turns.active_count; i++) {
+        uint32_t user = s->turns.active[i];
+        if (!has_work(s, user, rank))
+            continue;
+        if (first == USER_NONE || is_before(&users[user], &users[first], rank)) {
+            second = first;
+            first = user;
+        } else if (second == USER_NONE || is_before(&users[user], &users[second], rank)) {
+            second = user;
+        }
+    }
+    *out_second = second;
+    return first;
+}
+
+/* Tokens until `user` is level with the next one, and a quantum more; without a next one, all there are. */
+static uint32_t part_of(const struct scheduler *s, uint32_t user, uint32_t second, uint32_t rank)
+{
+    if (second == USER_NONE)
+        return s->budget_tokens;
+    const struct user *users = s->turns.users;
+    uint64_t gap = turn_clock(&users[second], rank) - turn_clock(&users[user], rank);
+    uint64_t quantum = s->limits.step_tokens / QUANTA + 1;
+    uint64_t tokens = gap / TURN_TOKEN * users[user].weight + quantum;
+    return tokens < s->budget_tokens ? (uint32_t)tokens : s->budget_tokens;
+}
+
+/* What runs first, eldest first; then who waits. Whoever gets nothing is out of this plan. */
+static void serve(struct scheduler *s, uint32_t user, uint32_t rank, uint32_t tokens_max)
+{
+    const struct turn *turn = &s->turns.users[user].turns[rank];
+    bool found_enough = s->found_tokens >= FOUND_STEPS * (uint64_t)s->limits.step_tokens;
+    if (turn->hungry == 0 && (found_enough || !start_fitting(s, turn_first(turn)))) {
+        s->starts_over = true;
+        return;
+    }
+    uint32_t slot = find_prompt(s, user, rank);
+    uint32_t tokens = grant(s, slot, tokens_max);
+    if (tokens == 0 || !wants_more(&s->requests[slot]))
+        sate(s, &s->requests[slot]);
+}
+
+static bool serve_next(struct scheduler *s)
+{
+    for (uint32_t rank = 0; rank < TURN_CLASSES; rank++) {
+        uint32_t second;
+        uint32_t user = find_turn(s, rank, &second);
+        if (user == USER_NONE)
+            continue;
+        serve(s, user, rank, part_of(s, user, second, rank));
+        return true;
+    }
+    return false;
+}
+
+/* ---- The plan ------------------------------------------------------------------------------------------- */
+
+/* Who must move in every step: the eldest, or else the most entitled that runs; or who makes what it waits for, and
+ * itself waits for nobody. */
+static void grant_first(struct scheduler *s)
+{
+    uint32_t best = REQUEST_NONE;
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        if (best == REQUEST_NONE || more_entitled(s, at, best))
+            best = at;
+    if (best != REQUEST_NONE && grant(s, best, 1) == 0 && s->requests[best].maker != REQUEST_NONE)
+        grant(s, s->requests[best].maker, 1);
+}
+
+/* Those that want exactly one token: answers, mostly. Anybody may be preempted on the way. */
+static void grant_singles(struct scheduler *s)
+{
+    uint32_t count = 0;
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        s->line[count++] = at;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct request *r = &s->requests[s->line[i]];
+        if (r->state == REQUEST_RUNNING && request_wants(r) == 1 && r->planned_tokens == 0)
+            grant(s, s->line[i], 1);
+    }
+}
+
+static uint32_t planned_tokens(const struct scheduler *s)
+{
+    uint32_t tokens = 0;
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        tokens += s->requests[at].planned_tokens;
+    return tokens;
+}
+
+/* Who was not given all it could be given, for the clocks. Who waits for a maker is given it. */
+static void end_plan(struct scheduler *s)
+{
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next) {
+        const struct request *r = &s->requests[at];
+        if (wants_more(r) && r->maker == REQUEST_NONE)
+            turn_of(s, r)->wants = true;
+    }
+    for (uint32_t i = 0; i < s->turns.active_count; i++) {
+        struct user *user = &s->turns.users[s->turns.active[i]];
+        for (uint32_t rank = 0; rank < TURN_CLASSES; rank++)
+            if (user->seats < user->seats_max && turn_waiting(&user->turns[rank]) > 0)
+                user->turns[rank].wants = true;
+    }
+    turns_end(&s->turns);
+}
+
+static void begin_plan(struct scheduler *s)
+{
+    s->budget_tokens = s->limits.step_tokens;
+    s->budget_scores = s->limits.score_rows;
+    s->found_tokens = 0;
+    s->starts_over = false;
+    s->prompt_count = 0;
+    turns_begin(&s->turns);
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
+        s->requests[at].maker = REQUEST_NONE;
 }
 
 static void plan_once(struct scheduler *s)
 {
-    s->budget_tokens = s->limits.step_tokens;
-    s->budget_scores = s->limits.score_rows;
-    s->short_of_blocks = false;
-    s->found_tokens = 0;
+    begin_plan(s);
+    if (s->eldest != REQUEST_NONE && s->requests[s->eldest].state != REQUEST_RUNNING)
+        start_eldest(s);
+    make_seats(s);
+    grant_first(s);
     grant_singles(s);
-    grant_shares(s);
-    while (!s->short_of_blocks && s->budget_tokens > 0 &&
-           s->found_tokens < FOUND_STEPS * s->limits.step_tokens && start_next(s))
+    collect_prompts(s);
+    while (s->budget_tokens > 0 && serve_next(s))
         ;
-    if (s->share_count > 1) /* a single user's share was all there was */
-        grant_rest(s);
+    for (uint32_t i = 0; i < s->prompt_count; i++)
+        sate(s, &s->requests[s->prompts[i]]);
 }
 
-/* An elder may have waited for one who was preempted for nothing, a block of another model's slab: then nobody moves,
- * and nobody is waited for the next time. */
+/* Somebody may have waited for one who was preempted for nothing, a block of another model's slab: then nobody moves, and
+ * nobody is waited for the next time. */
 uint32_t scheduler_plan(struct scheduler *s)
 {
     uint64_t preemptions;
+    s->plans++;
+    s->eldest = find_eldest(s);
     do {
         preemptions = s->preemptions;
         plan_once(s);
-    } while (s->budget_tokens == s->limits.step_tokens && s->preemptions > preemptions);
-    return s->limits.step_tokens - s->budget_tokens;
+    } while (planned_tokens(s) == 0 && s->preemptions > preemptions);
+    end_plan(s);
+    return planned_tokens(s);
 }
 
 /* ---- The invariant, walked -------------------------------------------------------------------------- */
@@ -394,11 +615,12 @@ static enum llm_status sane_list(const struct scheduler *s, const struct request
             return llm_fail(error, LLM_ERR_CORRUPT,
                             "scheduler: request slot %u stands in the %s list", slot, name);
         const struct request *r = &s->requests[slot];
-        if (state != REQUEST_QUEUED && r->order <= order)
+        uint64_t place = state == REQUEST_QUEUED ? r->arrival : r->order;
+        if (place <= order)
             return llm_fail(error, LLM_ERR_CORRUPT,
                             "scheduler: request slot %u stands before an elder in the %s list",
                             slot, name);
-        order = r->order;
+        order = place;
     }
     if (count != list->count)
         return llm_fail(error, LLM_ERR_CORRUPT, "scheduler: %u requests are %s, counted are %u",
@@ -406,23 +628,57 @@ static enum llm_status sane_list(const struct scheduler *s, const struct request
     return LLM_OK;
 }
 
+static enum llm_status sane_user(const struct scheduler *s, const struct user *user,
+                                 struct llm_error *error)
+{
+    enum llm_status status = LLM_OK;
+    uint32_t live = user->seats, queued = 0;
+    uint64_t tokens = 0;
+    for (uint32_t rank = 0; rank < TURN_CLASSES && status == LLM_OK; rank++) {
+        const struct turn *turn = &user->turns[rank];
+        live += turn_waiting(turn);
+        queued += turn->queued.count;
+        status = sane_list(s, &turn->queued, REQUEST_QUEUED, "queued", error);
+        if (status == LLM_OK)
+            status = sane_list(s, &turn->preempted, REQUEST_PREEMPTED, "preempted", error);
+        for (uint32_t at = turn->queued.head; status == LLM_OK && at != REQUEST_NONE;
+             at = s->requests[at].next)
+            tokens += s->requests[at].queued_tokens;
+    }
+    if (status == LLM_OK &&
+        (live != user->live || queued != user->queued || tokens != user->queued_tokens))
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "scheduler: user %u has %u requests, %u and %llu tokens waiting; counted "
+                        "are %u, %u and %llu",
+                        user->uid, user->live, user->queued,
+                        (unsigned long long)user->queued_tokens, live, queued,
+                        (unsigned long long)tokens);
+    return status;
+}
+
+/* Seats and waiting requests of all users are those of the scheduler. */
 static enum llm_status sane_users(const struct scheduler *s, struct llm_error *error)
 {
-    uint32_t queued = 0;
-    for (uint32_t user = s->ring_head; user != USER_NONE; user = s->users[user].next) {
-        const struct user *u = &s->users[user];
-        if (u->queue.count == 0)
-            return llm_fail(error, LLM_ERR_CORRUPT,
-                            "scheduler: user %u has a turn and nothing waiting", u->uid);
-        enum llm_status status = sane_list(s, &u->queue, REQUEST_QUEUED, "queued", error);
-        if (status != LLM_OK)
-            return status;
-        queued += u->queue.count;
+    enum llm_status status = turns_sane(&s->turns, error);
+    uint32_t seats = 0, queued = 0, preempted = 0;
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < s->turns.active_count && status == LLM_OK; i++) {
+        const struct user *user = &s->turns.users[s->turns.active[i]];
+        status = sane_user(s, user, error);
+        seats += user->seats;
+        queued += user->queued;
+        tokens += user->queued_tokens;
+        for (uint32_t rank = 0; rank < TURN_CLASSES; rank++)
+            preempted += user->turns[rank].preempted.count;
     }
-    if (queued != s->queued_count)
-        return llm_fail(error, LLM_ERR_CORRUPT, "scheduler: %u requests wait, counted are %u",
-                        queued, s->queued_count);
-    return LLM_OK;
+    if (status == LLM_OK && (seats != s->running.count || queued != s->queued_count ||
+                             preempted != s->preempted_count || tokens != s->queued_tokens))
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "scheduler: %u run, %u wait and %u are preempted; of the users it is %u, "
+                        "%u and %u",
+                        s->running.count, s->queued_count, s->preempted_count, seats, queued,
+                        preempted);
+    return status;
 }
 
 enum llm_status scheduler_sane(const struct scheduler *s, struct llm_error *error)
@@ -430,13 +686,11 @@ enum llm_status scheduler_sane(const struct scheduler *s, struct llm_error *erro
     enum llm_status status = sane_users(s, error);
     if (status == LLM_OK)
         status = sane_list(s, &s->running, REQUEST_RUNNING, "running", error);
-    if (status == LLM_OK)
-        status = sane_list(s, &s->preempted, REQUEST_PREEMPTED, "preempted", error);
     uint32_t taken = 0;
     for (uint32_t slot = 0; slot < s->request_slots; slot++)
         taken += s->requests[slot].state != REQUEST_FREE;
-    if (status == LLM_OK && taken != s->queued_count + s->running.count + s->preempted.count)
+    if (status == LLM_OK && taken != scheduler_waiting(s) + s->running.count)
         return llm_fail(error, LLM_ERR_CORRUPT, "scheduler: %u requests, but %u stand in a list",
-                        taken, s->queued_count + s->running.count + s->preempted.count);
+                        taken, scheduler_waiting(s) + s->running.count);
     return status;
 }

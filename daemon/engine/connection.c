@@ -67,8 +67,8 @@ static void start(struct engine *engine, struct connection *connection)
         llm_event_lapse(&connection->publisher.events);
         egress_mark(&engine->egress, connection->peer.slot);
     }
-    struct quota quota =
-        quota_of(&engine->config, connection->peer.uid, connection->peer.gid, NULL, 0);
+    struct quota quota = quota_of(&engine->config, connection->peer.uid, connection->peer.gid,
+                                  connection->peer.groups, connection->peer.group_count);
     connection->user = users_take(&engine->users, connection->peer.uid, &quota);
     connection->attached = true;
     if (connection->peer.slot >= engine->connection_end)

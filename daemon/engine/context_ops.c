@@ -112,13 +112,6 @@ static enum llm_status fork_it(struct ask *ask)
                          &ask->slot, ask->error);
 }
 
-static enum llm_status close_it(struct ask *ask)
-{
-    if (ask->engine->contexts.slots[ask->slot].connection_id == ask->connection->peer.id)
-        contexts_remove(ask->engine, ask->slot, &ask->by);
-    return LLM_OK;
-}
-
 static enum llm_status remove_it(struct ask *ask)
 {
     contexts_remove(ask->engine, ask->slot, &ask->by);
@@ -307,6 +300,15 @@ static enum llm_status open_it(struct ask *ask)
     return find(ask, id, CONTEXT_READ);
 }
 
+static enum llm_status close_it(struct ask *ask)
+{
+    enum llm_status status = open_it(ask);
+    if (status == LLM_OK &&
+        ask->engine->contexts.slots[ask->slot].connection_id == ask->connection->peer.id)
+        contexts_remove(ask->engine, ask->slot, &ask->by);
+    return status;
+}
+
 static enum llm_status list(struct ask *ask)
 {
     uint32_t slot = ask->body.length, most = ask->body.count > 0 ? ask->body.count : UINT32_MAX;
@@ -442,7 +444,7 @@ static const struct verb {
     [LLM_CONTEXT_UNPIN] = {unpin, ID, FINDS | CHANGES, CONTEXT_OWN},
     [LLM_CONTEXT_LEASE] = {lease, ID | LEASE, FINDS | CHANGES, CONTEXT_OWN},
     [LLM_CONTEXT_ADOPT] = {adopt, ID, FINDS | CHANGES | RECORD, CONTEXT_WRITE},
-    [LLM_CONTEXT_CLOSE] = {close_it, ID, FINDS | CHANGES, CONTEXT_READ},
+    [LLM_CONTEXT_CLOSE] = {close_it, ID | OTHER, CHANGES, CONTEXT_READ},
     [LLM_CONTEXT_REMOVE] = {remove_it, ID, FINDS | CHANGES, CONTEXT_OWN},
     [LLM_CONTEXT_READ] = {read_ids, ID | LENGTH | COUNT, FINDS, CONTEXT_READ},
     [LLM_CONTEXT_LIST] = {list, LENGTH | COUNT, 0, CONTEXT_READ},

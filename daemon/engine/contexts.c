@@ -9,30 +9,18 @@
 #include "shm/check.h"
 #include "shm/clock.h"
 
-#define CONTEXTS_MAX         4096u
-#define CONTEXTS_OF_USER     1024u
-#define TOKENS_OF_USER       (UINT64_C(16) << 20)
-#define PINNED_PERCENT       50u
 #define CONTEXT_PRIVATE_MODE 0600u
 
 /* ---- Limits ---------------------------------------------------------------------------------------------- */
 
 uint32_t contexts_count_max(const struct engine *engine)
 {
-    (void)engine;
-    return CONTEXTS_MAX;
-}
-
-struct context_limits contexts_limits(const struct engine *engine, uint32_t uid)
-{
-    (void)engine, (void)uid;
-    return (struct context_limits){
-        .contexts = CONTEXTS_OF_USER, .tokens = TOKENS_OF_USER, .pinned_blocks = UINT64_MAX};
+    return (uint32_t)engine->config.limits.contexts;
 }
 
 uint64_t contexts_pinnable(const struct engine *engine)
 {
-    return (uint64_t)core_counts(engine->core).kv.total * PINNED_PERCENT / 100;
+    return (uint64_t)core_counts(engine->core).kv.total * engine->config.kv.pinned_percent / 100;
 }
 
 /* ---- Looking --------------------------------------------------------------------------------------------- */
@@ -318,16 +306,11 @@ void contexts_put_free(struct engine *engine, uint32_t slot)
 static enum llm_status check_room(const struct engine *engine, uint32_t owner,
                                   struct llm_error *error)
 {
-    const struct contexts *contexts = &engine->contexts;
-    const struct owner *row = &contexts->owners.rows[owner];
-    struct context_limits limits = contexts_limits(engine, row->uid);
-    if (row->contexts >= limits.contexts)
-        return llm_fail(error, LLM_ERR_LIMIT, "user %u has %u of its %llu contexts", row->uid,
-                        row->contexts, (unsigned long long)limits.contexts);
-    if (contexts->free_first == CONTEXT_NONE)
-        return llm_fail(error, LLM_ERR_LIMIT, "all %u contexts (limits.contexts) are in use",
-                        contexts->count);
-    return LLM_OK;
+    enum llm_status status = users_may_own_context(&engine->users, owner, error);
+    if (status == LLM_OK && engine->contexts.free_first == CONTEXT_NONE)
+        status = llm_fail(error, LLM_ERR_LIMIT, "all %u contexts (limits.contexts) are in use",
+                          engine->contexts.count);
+    return status;
 }
 
 /* A new context of the connection's user; `version` says what it is, but not whose. A reference to its row is the
@@ -337,7 +320,7 @@ static enum llm_status make(struct engine *engine, const struct connection *conn
                             uint32_t *out_slot, struct llm_error *error)
 {
     struct contexts *contexts = &engine->contexts;
-    uint32_t owner = owners_row(&contexts->owners, connection->peer.uid);
+    uint32_t owner = connection->user;
     enum llm_status status = check_room(engine, owner, error);
     if (status != LLM_OK)
         return status;
@@ -355,7 +338,7 @@ static enum llm_status make(struct engine *engine, const struct connection *conn
     contexts->slots[slot] =
         (struct context){.live = true, .request_slot = REQUEST_NONE, .owner = owner};
     contexts->live++;
-    contexts->owners.rows[owner].contexts++;
+    engine->users.rows[owner].contexts++;
     contexts_derive(engine, slot);
     *out_slot = slot;
     return LLM_OK;
@@ -397,7 +380,7 @@ static void uncount(struct engine *engine, uint32_t slot)
     struct contexts *contexts = &engine->contexts;
     struct context *context = &contexts->slots[slot];
     contexts_hold(engine, slot, 0);
-    contexts->owners.rows[context->owner].contexts--;
+    engine->users.rows[context->owner].contexts--;
     contexts->live--;
 }
 
@@ -417,6 +400,7 @@ void contexts_remove(struct engine *engine, uint32_t slot, const struct context_
     journal_context(&engine->tables.contexts[slot], &last, LLM_CTX_FREE);
     rows_drop(&engine->contexts.rows, last.row);
     contexts_put_free(engine, slot);
+    users_settle(&engine->users);
 }
 
 /* ---- Tokens ---------------------------------------------------------------------------------------------- */
@@ -435,9 +419,7 @@ enum llm_status contexts_may_append(const struct engine *engine, uint32_t slot, 
 {
     const struct context *context = &engine->contexts.slots[slot];
     const struct llm_ctx_version *now = context_now(engine, slot);
-    const struct owner *owner = &engine->contexts.owners.rows[context->owner];
     uint64_t most = engine->executors[now->model]->facts.context_tokens_max;
-    struct context_limits limits = contexts_limits(engine, owner->uid);
     enum llm_status status = contexts_idle(engine, slot, error);
     if (status != LLM_OK)
         return status;
@@ -446,12 +428,7 @@ enum llm_status contexts_may_append(const struct engine *engine, uint32_t slot, 
                         "%u tokens behind the %u of context %llu: the model's context has %llu",
                         count, now->length, (unsigned long long)now->context_id,
                         (unsigned long long)most);
-    if (owner->tokens + count > limits.tokens)
-        return llm_fail(error, LLM_ERR_LIMIT,
-                        "%u more tokens: the contexts of user %u have %llu of %llu", count,
-                        owner->uid, (unsigned long long)owner->tokens,
-                        (unsigned long long)limits.tokens);
-    return LLM_OK;
+    return users_may_keep_tokens(&engine->users, context->owner, count, error);
 }
 
 void contexts_append(struct engine *engine, uint32_t slot, const uint32_t *ids, uint32_t count,

@@ -10,7 +10,7 @@
  * Running  While a request generates on a context, the ids of its answer are in reqtok; contexts_commit() copies what is
  *          published into the context's row: for a fork, and when the request ends.
  * Owner    The engine thread. Slots are those of ctxtab and of core_hold().
- * See      rows.h, owners.h, context_ops.h (LLM_OP_CONTEXT), journal.h, recovery.h, docs/ARCHITECTURE.md ("Contexts").
+ * See      rows.h, users.h, context_ops.h (LLM_OP_CONTEXT), journal.h, recovery.h, docs/ARCHITECTURE.md ("Contexts").
  */
 #ifndef LLMD_ENGINE_CONTEXTS_H
 #define LLMD_ENGINE_CONTEXTS_H
@@ -43,7 +43,7 @@ struct context {
     uint32_t committed;     /* tokens in rows; the version's `length` */
     uint64_t domains[1];    /* where blocks of its tokens are sealed: by its mode, llm_domain() */
     uint32_t pinned_blocks; /* counted against quota and pool, from admission on */
-    uint32_t owner;         /* who is charged, in the ledger (owners.h) */
+    uint32_t owner;         /* who is charged, in the ledger of users */
     uint64_t used_ns;       /* CLOCK_BOOTTIME */
     uint64_t connection_id; /* it ends with this connection; 0: with none */
     uint32_t next;          /* in the list of free slots */
@@ -61,9 +61,9 @@ struct contexts {
     uint32_t bucket_mask;
     uint64_t next_number; /* of the next context: its id is number << 16 | slot + 1 */
     uint64_t pinned_blocks;
+    uint32_t *recount; /* [rows.count] for contexts_sane() */
     uint32_t *scratch; /* [tables.context_tokens_max] ids, for the length of a call */
     struct rows rows;
-    struct owners owners;
 };
 
 /* The valid version. The slot must be live. */
@@ -172,8 +172,11 @@ void contexts_resume(struct engine *engine, uint32_t slot, uint32_t request_slot
 /* May `slot` pin its first `tokens`? Counts the blocks if so. LLM_ERR_LIMIT with the numbers. */
 enum llm_status contexts_pin_admit(struct engine *engine, uint32_t slot, uint32_t tokens,
                                    struct llm_error *error) LLM_MUST_CHECK;
-/* Their rows are computed: hold them and write it down. With `failed`, give the count back. */
-void contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens, bool failed);
+/* Their rows are computed: hold them and write it down. LLM_ERR_LIMIT: the pool cannot hold them beside what runs and waits;
+ * then, and when the request failed (contexts_pin_give_up()), what was pinned before is. */
+enum llm_status contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens,
+                                  struct llm_error *error) LLM_MUST_CHECK;
+void contexts_pin_give_up(struct engine *engine, uint32_t slot);
 
 /* ---- Life ---------------------------------------------------------------------------------------------- */
 

@@ -7,13 +7,6 @@
 #include "daemon/engine/contexts.h"
 #include "daemon/engine/engine.h"
 
-/* What a user may have. */
-struct context_limits {
-    uint64_t contexts;
-    uint64_t tokens;
-    uint64_t pinned_blocks;
-};
-struct context_limits contexts_limits(const struct engine *engine, uint32_t uid);
 /* Blocks of the pool that all pins together may hold. */
 uint64_t contexts_pinnable(const struct engine *engine);
 

@@ -29,15 +29,13 @@ enum llm_status contexts_open(struct engine *engine, struct llm_error *error)
         .count = tables->context_slots,
         .buckets = calloc(buckets, sizeof *contexts->buckets),
         .bucket_mask = buckets - 1,
-        .scratch = calloc(tables->context_tokens_max, sizeof *contexts->scratch),
-        .owners = {.rows = calloc(tables->context_slots + tables->row_count,
-                                  sizeof *contexts->owners.rows),
-                   .count = tables->context_slots + tables->row_count}};
+        .recount = calloc(tables->row_count, sizeof *contexts->recount),
+        .scratch = calloc(tables->context_tokens_max, sizeof *contexts->scratch)};
     rows_init(&contexts->rows, tables->rows, tables->row_ids, tables->row_count,
-              tables->context_tokens_max, own, &contexts->owners);
+              tables->context_tokens_max, own, &engine->users);
     engine->next_lease_ns = UINT64_MAX;
     if (!own || !contexts->slots || !contexts->request_ids || !contexts->buckets ||
-        !contexts->scratch || !contexts->owners.rows)
+        !contexts->recount || !contexts->scratch)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u contexts", tables->context_slots);
     return LLM_OK;
 }
@@ -49,7 +47,7 @@ void contexts_close(struct engine *engine)
     free(contexts->request_ids);
     free(contexts->buckets);
     free(contexts->scratch);
-    free(contexts->owners.rows);
+    free(contexts->recount);
     free(contexts->rows.own);
     *contexts = (struct contexts){0};
 }
@@ -106,13 +104,23 @@ static const char *adopt(struct engine *engine, uint32_t slot)
     return NULL;
 }
 
+#define NO_GROUP UINT32_MAX
+
+/* What the groups of a user who is not connected may be is not known; its next connection's are. */
+static uint32_t row_of_user(void *self, uint32_t uid)
+{
+    struct engine *engine = self;
+    struct quota quota = quota_of(&engine->config, uid, NO_GROUP, NULL, 0);
+    return users_row(&engine->users, uid, &quota);
+}
+
 static void take_in(struct engine *engine, uint32_t slot)
 {
     struct contexts *contexts = &engine->contexts;
-    uint32_t owner = owners_row(&contexts->owners, context_now(engine, slot)->uid);
+    uint32_t owner = row_of_user(engine, context_now(engine, slot)->uid);
     contexts->slots[slot] =
         (struct context){.live = true, .request_slot = REQUEST_NONE, .owner = owner};
-    contexts->owners.rows[owner].contexts++;
+    engine->users.rows[owner].contexts++;
     contexts->live++;
     contexts_derive(engine, slot);
     contexts_name_add(engine, slot);
@@ -133,7 +141,7 @@ static void recover_slots(struct engine *engine)
                   log_text("reason", fault));
         journal_context(&engine->tables.contexts[slot], &last, LLM_CTX_FREE);
     }
-    rows_settle(&engine->contexts.rows);
+    rows_settle(&engine->contexts.rows, row_of_user, engine);
 }
 
 struct ended {
@@ -204,7 +212,6 @@ void contexts_recover(struct engine *engine)
 {
     struct contexts *contexts = &engine->contexts;
     rows_reset(&contexts->rows);
-    owners_reset(&contexts->owners);
     contexts->live = 0;
     contexts->pinned_blocks = 0;
     contexts->free_first = CONTEXT_NONE;
@@ -311,9 +318,9 @@ static enum llm_status context_sane(const struct engine *engine, uint32_t slot, 
                         context->committed, now->length);
     if (now->name[0] != '\0' && contexts_named(engine, now->name) != slot)
         return llm_fail(error, LLM_ERR_CORRUPT, "context %llu is not found by its name", id);
-    if (engine->contexts.owners.rows[context->owner].uid != now->uid)
+    if (engine->users.rows[context->owner].uid != now->uid)
         return llm_fail(error, LLM_ERR_CORRUPT, "context %llu of user %u is charged to user %u", id,
-                        now->uid, engine->contexts.owners.rows[context->owner].uid);
+                        now->uid, engine->users.rows[context->owner].uid);
     return LLM_OK;
 }
 
@@ -326,14 +333,16 @@ static uint32_t free_count(const struct contexts *contexts)
     return count;
 }
 
-static enum llm_status counts_sane(const struct contexts *contexts, const struct walk *walk,
+static enum llm_status counts_sane(const struct engine *engine, const struct walk *walk,
                                    struct llm_error *error)
 {
+    const struct contexts *contexts = &engine->contexts;
+    const struct users *users = &engine->users;
     uint64_t of_owners = 0, pinned = 0, tokens = 0, in_rows = 0;
-    for (uint32_t i = 0; i < contexts->owners.end; i++) {
-        of_owners += contexts->owners.rows[i].contexts;
-        pinned += contexts->owners.rows[i].pinned_blocks;
-        tokens += contexts->owners.rows[i].tokens;
+    for (uint32_t i = 0; i < users->end; i++) {
+        of_owners += users->rows[i].contexts;
+        pinned += users->rows[i].pinned_blocks;
+        tokens += users->rows[i].context_tokens;
     }
     for (uint32_t row = 0; row < contexts->rows.count; row++)
         if (contexts->rows.own[row].references > 0)
@@ -360,17 +369,14 @@ static enum llm_status counts_sane(const struct contexts *contexts, const struct
 enum llm_status contexts_sane(const struct engine *engine, struct llm_error *error)
 {
     const struct contexts *contexts = &engine->contexts;
-    struct walk walk = {.references = calloc(contexts->rows.count, sizeof *walk.references)};
-    if (!walk.references)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory to count the references of %u rows",
-                        contexts->rows.count);
+    struct walk walk = {.references = contexts->recount};
+    memset(walk.references, 0, contexts->rows.count * sizeof *walk.references);
     enum llm_status status = LLM_OK;
     for (uint32_t slot = 0; slot < contexts->count && status == LLM_OK; slot++)
         status = context_sane(engine, slot, &walk, error);
     if (status == LLM_OK)
-        status = counts_sane(contexts, &walk, error);
+        status = counts_sane(engine, &walk, error);
     if (status == LLM_OK)
         status = rows_sane(&contexts->rows, walk.references, error);
-    free(walk.references);
     return status;
 }

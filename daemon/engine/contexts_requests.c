@@ -80,7 +80,7 @@ static uint32_t blocks_of(const struct engine *engine, uint32_t slot, uint32_t t
 static void count_blocks(struct engine *engine, uint32_t slot, uint32_t blocks)
 {
     struct context *context = &engine->contexts.slots[slot];
-    uint64_t *of_owner = &engine->contexts.owners.rows[context->owner].pinned_blocks;
+    uint64_t *of_owner = &engine->users.rows[context->owner].pinned_blocks;
     *of_owner = *of_owner - context->pinned_blocks + blocks;
     engine->contexts.pinned_blocks =
         engine->contexts.pinned_blocks - context->pinned_blocks + blocks;
@@ -117,45 +117,56 @@ uint32_t contexts_hold(struct engine *engine, uint32_t slot, uint32_t tokens)
     return held;
 }
 
-static enum llm_status check_pins(uint64_t blocks, uint64_t pinned, uint64_t most,
-                                  const char *whose, struct llm_error *error)
+static enum llm_status check_pool(const struct engine *engine, uint32_t blocks,
+                                  struct llm_error *error)
 {
+    uint64_t pinned = engine->contexts.pinned_blocks, most = contexts_pinnable(engine);
     if (pinned + blocks <= most)
         return LLM_OK;
-    return llm_fail(
-        error, LLM_ERR_LIMIT, "pinning %llu more blocks would exceed %s (%llu of %llu pinned)",
-        (unsigned long long)blocks, whose, (unsigned long long)pinned, (unsigned long long)most);
+    return llm_fail(error, LLM_ERR_LIMIT,
+                    "pinning %u more blocks would exceed the part of the pool that may be pinned "
+                    "(kv.pinned_percent: %llu of %llu pinned)",
+                    blocks, (unsigned long long)pinned, (unsigned long long)most);
 }
 
 enum llm_status contexts_pin_admit(struct engine *engine, uint32_t slot, uint32_t tokens,
                                    struct llm_error *error)
 {
     const struct context *context = &engine->contexts.slots[slot];
-    const struct owner *owner = &engine->contexts.owners.rows[context->owner];
     uint32_t blocks = blocks_of(engine, slot, tokens);
     uint32_t more = blocks > context->pinned_blocks ? blocks - context->pinned_blocks : 0;
-    enum llm_status status =
-        check_pins(more, owner->pinned_blocks, contexts_limits(engine, owner->uid).pinned_blocks,
-                   "its owner's quota", error);
+    enum llm_status status = users_may_pin(&engine->users, context->owner, more, error);
     if (status == LLM_OK)
-        status = check_pins(more, engine->contexts.pinned_blocks, contexts_pinnable(engine),
-                            "the part of the pool that may be pinned", error);
+        status = check_pool(engine, more, error);
     if (status == LLM_OK)
         count_blocks(engine, slot, context->pinned_blocks + more);
     return status;
 }
 
-void contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens, bool failed)
+void contexts_pin_give_up(struct engine *engine, uint32_t slot)
 {
-    if (!engine->contexts.slots[slot].live)
-        return;
+    uint32_t tokens = context_now(engine, slot)->pinned_tokens;
+    count_blocks(engine, slot, blocks_of(engine, slot, tokens));
+}
+
+enum llm_status contexts_pin_done(struct engine *engine, uint32_t slot, uint32_t tokens,
+                                  struct llm_error *error)
+{
     struct llm_ctx_version next = *context_now(engine, slot);
-    if (failed) {
-        count_blocks(engine, slot, blocks_of(engine, slot, next.pinned_tokens));
-        return;
-    }
+    uint32_t before = next.pinned_tokens;
     next.pinned_tokens = contexts_hold(engine, slot, tokens);
-    contexts_write(engine, slot, &next, NULL);
+    if (next.pinned_tokens == tokens) {
+        contexts_write(engine, slot, &next, NULL);
+        return LLM_OK;
+    }
+    next.pinned_tokens = contexts_hold(engine, slot, before);
+    if (next.pinned_tokens != before)
+        contexts_write(engine, slot, &next, NULL);
+    return llm_fail(error, LLM_ERR_LIMIT,
+                    "the pool cannot hold %u blocks for context %llu beside what runs and waits "
+                    "(%llu are pinned)",
+                    blocks_of(engine, slot, tokens), (unsigned long long)next.context_id,
+                    (unsigned long long)engine->contexts.pinned_blocks);
 }
 
 void contexts_unpin(struct engine *engine, uint32_t slot, const struct context_by *by)

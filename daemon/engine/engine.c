@@ -300,7 +300,9 @@ static enum llm_status open_parts(struct engine *engine, struct llm_error *error
 {
     enum llm_status status = config_limits_fit(&engine->config, error);
     if (status == LLM_OK)
-        status = users_open(&engine->users, (uint32_t)engine->config.limits.contexts, error);
+        status =
+            users_open(&engine->users,
+                       contexts_count_max(engine) + rows_needed(contexts_count_max(engine)), error);
     if (status == LLM_OK)
         status = open_models(engine, error);
     if (status == LLM_OK)

@@ -23,6 +23,7 @@
 #include "daemon/engine/executor.h"
 #include "daemon/engine/kept.h"
 #include "daemon/engine/link.h"
+#include "daemon/engine/pace.h"
 #include "daemon/engine/parking.h"
 #include "daemon/engine/request.h"
 #include "daemon/engine/tables.h"
@@ -68,6 +69,7 @@ struct engine {
     bool stopping;
     struct drain drain;
     struct users users;
+    struct pace pace;
     uint32_t intake_turn; /* moves the hot connection that a pass begins with */
     struct parking parking;
     struct egress egress;

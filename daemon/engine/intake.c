@@ -271,7 +271,9 @@ static enum llm_status place(struct engine *engine, const struct on_context *on,
                              struct llm_error *error)
 {
     struct core_request request = request_for_core(engine, slot, false);
-    enum llm_status status = core_admit(engine->core, &request, slot, error);
+    uint32_t own = engine->users.rows[engine->requests[slot].user].requests;
+    enum llm_status status =
+        request_busy(engine, own, error, core_admit(engine->core, &request, slot, error));
     if (status != LLM_OK)
         return status;
     status = on_context_begin(engine, on, slot, error);

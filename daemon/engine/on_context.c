@@ -1,5 +1,7 @@
 #include "daemon/engine/on_context.h"
 
+#include <stdio.h>
+
 #include "daemon/engine/engine.h"
 #include "shm/check.h"
 
@@ -18,6 +20,8 @@ static enum llm_status find_allowed(struct engine *engine, struct connection *co
     enum llm_status status = contexts_find(engine, connection, id, CONTEXT_READ, out_slot, error);
     if (status == LLM_OK && !(flags & (LLM_REQUEST_SCORE | LLM_REQUEST_BRANCH)))
         status = contexts_find(engine, connection, id, CONTEXT_WRITE, out_slot, error);
+    if (status == LLM_OK && (flags & LLM_REQUEST_PIN))
+        status = contexts_find(engine, connection, id, CONTEXT_OWN, out_slot, error);
     return status;
 }
 
@@ -79,31 +83,42 @@ enum llm_status on_context_begin(struct engine *engine, const struct on_context 
         engine->requests[slot].context = on->slot;
         engine->requests[slot].pin_counted = pin;
     } else if (pin)
-        contexts_pin_done(engine, on->slot, body->prompt_tokens, true);
+        contexts_pin_give_up(engine, on->slot);
     return status;
 }
 
 /* ---- Going ----------------------------------------------------------------------------------------- */
 
-/* The prompt must be the context's before what is pinned of it is written down. */
-static void settle_pin(struct engine *engine, uint32_t slot, enum core_finish finish)
+/* The prompt must be the context's before what is pinned of it is written down. A pin that cannot be held is a failure. */
+static enum core_finish settle_pin(struct engine *engine, uint32_t slot, enum core_finish finish)
 {
-    uint32_t context = engine->requests[slot].context;
-    bool failed = finish == CORE_FINISH_CANCELLED || finish == CORE_FINISH_FAILED;
-    contexts_commit(engine, context);
-    contexts_pin_done(engine, context, engine->tables.requests[slot].body.prompt_tokens, failed);
+    struct request *request = &engine->requests[slot];
+    struct llm_error error;
+    if (finish == CORE_FINISH_CANCELLED || finish == CORE_FINISH_FAILED) {
+        contexts_pin_give_up(engine, request->context);
+        return finish;
+    }
+    contexts_commit(engine, request->context);
+    request->end_status = contexts_pin_done(
+        engine, request->context, engine->tables.requests[slot].body.prompt_tokens, &error);
+    if (request->end_status == LLM_OK)
+        return finish;
+    snprintf(request->end_note, sizeof request->end_note, "%.*s", LLM_NOTE_BYTES - 1,
+             error.message);
+    return CORE_FINISH_FAILED;
 }
 
-void on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish)
+enum core_finish on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish)
 {
     struct request *request = &engine->requests[slot];
     uint32_t context = request->context;
     if (context == CONTEXT_NONE)
-        return;
+        return finish;
     if (request->pin_counted)
-        settle_pin(engine, slot, finish);
+        finish = settle_pin(engine, slot, finish);
     request->context = CONTEXT_NONE;
     contexts_end(engine, context);
+    return finish;
 }
 
 /* ---- After an engine's death ------------------------------------------------------------------------ */

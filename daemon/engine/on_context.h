@@ -6,7 +6,8 @@
  *          ids. Its kind says what it does to the context:
  *            generate   runs on it: nobody else may; prompt and answer become the context's, each token as published
  *            branch     the same on a new fork, which is made here and belongs to the connection
- *            compute    runs on it; the prompt becomes the context's; with a pin its rows are held from then on
+ *            compute    runs on it; the prompt becomes the context's; with a pin, which is its owner's alone, its rows are held
+ *                       from then on
  *            score      reads it and leaves it as it is
  *          Who generates on a context must be allowed to read it as well as to write: the answer tells what is in it.
  *          Blocks of a score are sealed in the client's private domain: its ids are not the context's.
@@ -54,8 +55,9 @@ struct domain_set on_context_domains(const struct engine *engine,
  * does not fit. */
 enum llm_status on_context_begin(struct engine *engine, const struct on_context *on, uint32_t slot,
                                  struct llm_error *error) LLM_MUST_CHECK;
-/* It has ended: what it published is the context's. Before its record is ANSWERED. Nothing for one that runs on none. */
-void on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish);
+/* It has ended: what it published is the context's. Before its record is ANSWERED. Nothing for one that runs on none.
+ * Returns how it ended: FAILED, with the sentence in the request, when its pin could not be held after all. */
+enum core_finish on_context_end(struct engine *engine, uint32_t slot, enum core_finish finish);
 
 /* After an engine's death, for a LIVE record that names a context: go on with it. NOT_FOUND: the context is gone. LIMIT: the
  * pin does not fit any more. */

@@ -148,6 +148,7 @@ static void release_slot(struct engine *engine, uint32_t slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
     engine->users.rows[request->user].requests--;
+    pace_ended(&engine->pace, llm_now_ns(), engine->requests_live);
     request->place = REQUEST_FREE;
     request->connection = NULL;
 }
@@ -155,8 +156,8 @@ static void release_slot(struct engine *engine, uint32_t slot)
 void publish_finished(struct engine *engine, uint32_t slot, enum core_finish finish)
 {
     struct request *request = &engine->requests[slot];
+    finish = on_context_end(engine, slot, finish);
     enum llm_status status = status_of(request, finish);
-    on_context_end(engine, slot, finish);
     journal_answered(engine, slot, status, (enum llm_finish)finish, request->end_note);
     if (request->connection) {
         llm_stream_writer_finish(&request->writer, status, (enum llm_finish)finish,

@@ -22,6 +22,14 @@ uint32_t request_answer_start(const struct llm_reqtab_record *record)
                                               : record->body.prompt_tokens;
 }
 
+enum llm_status request_busy(const struct engine *engine, uint32_t own, struct llm_error *error,
+                             enum llm_status status)
+{
+    if (status == LLM_ERR_BUSY)
+        pace_say(&engine->pace, llm_now_ns(), own, engine->requests_live, error);
+    return status;
+}
+
 enum llm_status requests_find_free(const struct engine *engine, const struct connection *connection,
                                    uint32_t *out_slot, struct llm_error *error)
 {
@@ -29,11 +37,13 @@ enum llm_status requests_find_free(const struct engine *engine, const struct con
     while (slot < engine->tables.request_slots && engine->requests[slot].place != REQUEST_FREE)
         slot++;
     if (slot == engine->tables.request_slots)
-        return llm_fail(error, LLM_ERR_BUSY, "all %u requests (limits.requests) are in use",
-                        engine->tables.request_slots);
+        return request_busy(engine, engine->requests_live, error,
+                            llm_fail(error, LLM_ERR_BUSY,
+                                     "all %u requests (limits.requests) are in use; try again",
+                                     engine->tables.request_slots));
     enum llm_status status = users_may_request(&engine->users, connection->user, error);
     if (status != LLM_OK)
-        return status;
+        return request_busy(engine, engine->users.rows[connection->user].requests, error, status);
     *out_slot = slot;
     return LLM_OK;
 }
@@ -72,6 +82,7 @@ void request_enter(struct engine *engine, uint32_t slot, enum request_place plac
     engine->requests_live++;
     engine->requests_in_line += place == REQUEST_IN_LINE;
     engine->users.rows[request->user].requests++;
+    pace_begun(&engine->pace, llm_now_ns());
     if (record->deadline_ns != 0 && record->deadline_ns < engine->next_deadline_ns)
         engine->next_deadline_ns = record->deadline_ns;
 }
@@ -118,6 +129,7 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
 struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered)
 {
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    const struct quota *quota = &engine->users.rows[engine->requests[slot].user].quota;
     enum core_request_kind kind = request_kind(record);
     uint32_t published = atomic_load_explicit(&record->published, memory_order_relaxed);
     return (struct core_request){
@@ -132,6 +144,9 @@ struct core_request request_for_core(const struct engine *engine, uint32_t slot,
         .kind = kind,
         .score_from = kind == CORE_SCORE ? record->body.score_from + published : 0,
         .priority = record->body.priority,
+        .weight = quota->weight,
+        .user_running_max = quota->sequences,
+        .user_queued_tokens = quota->queued_tokens,
         .recovered = recovered,
     };
 }

@@ -56,6 +56,9 @@ enum core_request_kind request_kind(const struct llm_reqtab_record *record);
 /* Where in its row the answer begins: published token i is at this position + i. */
 uint32_t request_answer_start(const struct llm_reqtab_record *record);
 
+/* `status`; with LLM_ERR_BUSY, the sentence, which ends with "try again", says when one of `own` requests has likely ended. */
+enum llm_status request_busy(const struct engine *engine, uint32_t own, struct llm_error *error,
+                             enum llm_status status) LLM_MUST_CHECK;
 /* A free slot for one more request of the connection's user. LLM_ERR_BUSY: none is free, or the user has all of theirs. */
 enum llm_status requests_find_free(const struct engine *engine, const struct connection *connection,
                                    uint32_t *out_slot, struct llm_error *error) LLM_MUST_CHECK;

@@ -7,12 +7,12 @@
 #include "shm/check.h"
 
 void rows_init(struct rows *rows, struct llm_ctxrow_record *records, uint32_t *ids, uint32_t count,
-               uint32_t context_tokens_max, struct row *own, struct owners *owners)
+               uint32_t context_tokens_max, struct row *own, struct users *users)
 {
     *rows = (struct rows){.records = records,
                           .ids = ids,
                           .own = own,
-                          .owners = owners,
+                          .users = users,
                           .count = count,
                           .context_tokens_max = context_tokens_max,
                           .free_first = LLM_ROW_NONE};
@@ -71,9 +71,10 @@ static uint32_t free_row(struct rows *rows, uint32_t row)
     uint32_t parent = record->parent;
     journal_row_free(record);
     give_back_row(rows, row, record->start, own->touched);
-    rows->owners->rows[own->owner].tokens -= end_of(rows, row) - record->start;
+    rows->users->rows[own->owner].context_tokens -= end_of(rows, row) - record->start;
     rows->live--;
     put_free(rows, row);
+    users_settle(rows->users);
     return parent;
 }
 
@@ -160,7 +161,7 @@ static struct row_place go_on(struct rows *rows, struct row_place from, const ui
     uint32_t before = end_of(rows, from.row), end = from.length + count;
     memcpy(ids_of(rows, from.row) + from.length, ids, count * sizeof *ids);
     journal_row_end(record, end);
-    rows->owners->rows[own->owner].tokens += (uint64_t)end - before; /* less: modulo 2^64 */
+    rows->users->rows[own->owner].context_tokens += (uint64_t)end - before; /* less: modulo 2^64 */
     own->touched = end > own->touched ? end : own->touched;
     return (struct row_place){from.row, end};
 }
@@ -178,14 +179,14 @@ static struct row_place begin_row(struct rows *rows, struct row_place from, uint
         rows_copy(rows, from, 0, from.length, ids_of(rows, row));
     memcpy(ids_of(rows, row) + from.length, ids, count * sizeof *ids);
     journal_row_live(&rows->records[row], whole ? LLM_ROW_NONE : from.row, start, end,
-                     rows->owners->rows[owner].uid);
+                     rows->users->rows[owner].uid);
     *own = (struct row){.references = 1,
                         .chain = whole ? 1 : rows->own[from.row].chain + 1,
                         .owner = owner,
                         .touched = end};
     if (!whole)
         rows_hold(rows, from);
-    rows->owners->rows[owner].tokens += end - start;
+    rows->users->rows[owner].context_tokens += end - start;
     rows->live++;
     return (struct row_place){row, end};
 }
@@ -250,7 +251,7 @@ bool rows_adopt(struct rows *rows, struct row_place place)
     return true;
 }
 
-static void settle_live(struct rows *rows, uint32_t row)
+static void settle_live(struct rows *rows, uint32_t row, rows_user *user, void *self)
 {
     struct llm_ctxrow_record *record = &rows->records[row];
     struct row *own = &rows->own[row];
@@ -260,19 +261,19 @@ static void settle_live(struct rows *rows, uint32_t row)
     own->chain = 1;
     for (uint32_t up = record->parent; up != LLM_ROW_NONE; up = rows->records[up].parent)
         own->chain++;
-    own->owner = owners_row(rows->owners, record->uid);
-    rows->owners->rows[own->owner].tokens += own->touched - record->start;
+    own->owner = user(self, record->uid);
+    rows->users->rows[own->owner].context_tokens += own->touched - record->start;
     own->touched = written;
     rows->live++;
 }
 
-void rows_settle(struct rows *rows)
+void rows_settle(struct rows *rows, rows_user *user, void *self)
 {
     size_t stride = rows->context_tokens_max;
     uint32_t run = rows->count; /* free rows from here on were not given back yet */
     for (uint32_t row = rows->count; row-- > 0;) {
         if (rows->own[row].references > 0) {
-            settle_live(rows, row);
+            settle_live(rows, row, user, self);
             give_back(rows, (row + 1) * stride, run * stride);
             run = row;
             continue;

@@ -13,7 +13,7 @@
  * Owner    The engine thread. Records and ids are the keeper's tables ctxrow and ctxids; references, counted here, are
  *          those of contexts (their LIVE version) and of rows (their parent).
  * Errors   Places must be valid: of a context's version, or made by these functions.
- * See      shm/tables.h, journal.h, owners.h, tests/daemon/test_rows.c.
+ * See      shm/tables.h, journal.h, users.h, tests/daemon/test_rows.c.
  */
 #ifndef LLMD_ENGINE_ROWS_H
 #define LLMD_ENGINE_ROWS_H
@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "daemon/engine/owners.h"
+#include "daemon/engine/users.h"
 #include "shm/status.h"
 #include "shm/tables.h"
 
@@ -42,7 +42,7 @@ struct row_place {
 struct row { /* the private half of a row */
     uint32_t references;
     uint32_t chain;      /* rows from the first token to this one, 1.. */
-    uint32_t owner;      /* who wrote it */
+    uint32_t owner;      /* who wrote it, in the ledger of users */
     uint32_t shared_end; /* with more than one reference: at most so far it is anybody else's */
     uint32_t touched;    /* ids below it were written: what is given back when it is free */
     uint32_t next;       /* in the list of free rows */
@@ -53,7 +53,7 @@ struct rows {
     struct llm_ctxrow_record *records; /* [count] */
     uint32_t *ids;                     /* [count][context_tokens_max] */
     struct row *own;                   /* [count] */
-    struct owners *owners;
+    struct users *users;               /* who writes a row is charged for its tokens */
     uint32_t count;
     uint32_t context_tokens_max;
     /* engine thread */
@@ -63,7 +63,7 @@ struct rows {
 
 /* Over tables and `own` [count]; nothing counts before rows_settle(). */
 void rows_init(struct rows *rows, struct llm_ctxrow_record *records, uint32_t *ids, uint32_t count,
-               uint32_t context_tokens_max, struct row *own, struct owners *owners);
+               uint32_t context_tokens_max, struct row *own, struct users *users);
 
 /* ---- Places ---------------------------------------------------------------------------------------------- */
 
@@ -94,8 +94,10 @@ struct row_place rows_append(struct rows *rows, struct row_place from, uint32_t 
 void rows_reset(struct rows *rows);
 /* A context's version says that it has this place. False, and no reference, when the rows do not hold it. */
 bool rows_adopt(struct rows *rows, struct row_place place);
+/* The row of `uid` in the ledger of users. */
+typedef uint32_t rows_user(void *self, uint32_t uid);
 /* What was not adopted is free: rows, and ids behind the last place. */
-void rows_settle(struct rows *rows);
+void rows_settle(struct rows *rows, rows_user *user, void *self);
 
 /* Counts and lists fit together; `references` [count] are those of contexts, recounted by the caller, and are added to.
  * LLM_OK, LLM_ERR_CORRUPT. */

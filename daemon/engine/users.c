@@ -4,9 +4,9 @@
 
 #include "shm/check.h"
 
-enum llm_status users_open(struct users *users, uint32_t contexts_max, struct llm_error *error)
+enum llm_status users_open(struct users *users, uint32_t owners_max, struct llm_error *error)
 {
-    uint32_t row_count = LLM_STATUS_CONNECTIONS_MAX + contexts_max;
+    uint32_t row_count = LLM_STATUS_CONNECTIONS_MAX + owners_max;
     struct engine_user *rows = calloc(row_count, sizeof *rows);
     if (!rows)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for a ledger of %u users", row_count);
@@ -22,7 +22,8 @@ void users_close(struct users *users)
 
 static bool is_free(const struct engine_user *user)
 {
-    return user->connections == 0 && user->contexts == 0 && user->requests == 0;
+    return user->connections == 0 && user->contexts == 0 && user->requests == 0 &&
+           user->context_tokens == 0 && user->pinned_blocks == 0;
 }
 
 uint32_t users_row(struct users *users, uint32_t uid, const struct quota *quota)
@@ -36,7 +37,7 @@ uint32_t users_row(struct users *users, uint32_t uid, const struct quota *quota)
     }
     if (row == users->end) {
         row = free_row < users->end ? free_row : users->end++;
-        CHECK(row < users->row_count); /* as many rows as connections and contexts */
+        CHECK(row < users->row_count); /* as many rows as connections, contexts and rows of ids */
         users->rows[row] = (struct engine_user){.uid = uid};
     }
     users->rows[row].quota = *quota;
@@ -74,7 +75,7 @@ enum llm_status users_may_request(const struct users *users, uint32_t row, struc
         return LLM_OK;
     return llm_fail(error, LLM_ERR_BUSY,
                     "user %u has all of its %u requests (limits.requests_per_user, or its quota) "
-                    "in use",
+                    "in use; try again",
                     user->uid, user->quota.requests);
 }
 

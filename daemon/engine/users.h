@@ -29,9 +29,9 @@
 struct engine_user {
     uint32_t uid;
     uint32_t connections;
-    uint32_t requests; /* live */
-    uint32_t contexts; /* owned */
-    uint64_t context_tokens;
+    uint32_t requests;       /* live */
+    uint32_t contexts;       /* owned */
+    uint64_t context_tokens; /* that it wrote; what forks share is counted once */
     uint64_t pinned_blocks;
     struct quota quota; /* as of the last users_row() */
     uint32_t entries;   /* in pass number `pass` */
@@ -46,8 +46,9 @@ struct users {
     uint64_t pass;
 };
 
-/* Rows for `contexts_max` owners besides those who are connected; zeroed pages cost nothing until used. LLM_ERR_MEMORY. */
-enum llm_status users_open(struct users *users, uint32_t contexts_max, struct llm_error *error)
+/* Rows for `owners_max` users with contexts, or tokens in rows of others' contexts, besides those who are connected; zeroed
+ * pages cost nothing until used. LLM_ERR_MEMORY. */
+enum llm_status users_open(struct users *users, uint32_t owners_max, struct llm_error *error)
     LLM_MUST_CHECK;
 void users_close(struct users *users);
 

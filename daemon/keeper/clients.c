@@ -201,7 +201,8 @@ static enum llm_status check_room(const struct keeper *keeper, const struct clie
     if (keeper->clients.attached_count >= config->limits.connections)
         return llm_fail(error, LLM_ERR_BUSY, "all %llu connections (limits.connections) are in use",
                         (unsigned long long)config->limits.connections);
-    struct quota quota = quota_of(config, client->uid, client->gid, NULL, 0);
+    struct quota quota =
+        quota_of(config, client->uid, client->gid, client->groups, client->group_count);
     if (count_of_user(&keeper->clients, client->uid) >= quota.connections)
         return llm_fail(error, LLM_ERR_BUSY, "user %u has all of its %u connections (%s) in use",
                         client->uid, quota.connections,

@@ -139,7 +139,8 @@ START_TEST(requests_are_limited_per_user_over_all_connections)
         ck_assert_uint_eq(atomic_load(&record->status), LLM_ERR_BUSY);
         const char *note = clients[i].down + clients[i].down_map.note_offset +
                            (size_t)entry.stream_slot * LLM_NOTE_BYTES;
-        ck_assert_msg(strstr(note, "all of its 5 requests (limits.requests_per_user,") != NULL,
+        ck_assert_msg(strstr(note, "all of its 5 requests (limits.requests_per_user,") != NULL &&
+                          strstr(note, "; try again in about ") != NULL,
                       "%s", note);
     }
     assert_another_user_is_served();
@@ -179,6 +180,45 @@ START_TEST(a_new_engine_goes_on_counting)
 }
 END_TEST
 
+static void assert_refused(struct raw_client *client, uint32_t priority, enum llm_status status,
+                           const char *sentence)
+{
+    struct llm_submission entry = long_answer(client);
+    struct llm_request_body *body = (void *)(client->up + client->up_map.arena_offset);
+    body->priority = priority;
+    raw_push(client, &entry);
+    ck_assert_uint_eq(atomic_load(&raw_wait_done(client, entry.stream_slot)->status), status);
+    const char *note =
+        client->down + client->down_map.note_offset + (size_t)entry.stream_slot * LLM_NOTE_BYTES;
+    ck_assert_msg(strstr(note, sentence) != NULL, "%s", note);
+}
+
+/* What the configuration says of this user, and not of others, holds instead of the limits. */
+START_TEST(a_quota_holds_for_its_user)
+{
+    struct raw_client client;
+    char requests[64], priority[64];
+    snprintf(requests, sizeof requests, "quota.%u.requests=2", (unsigned)geteuid());
+    snprintf(priority, sizeof priority, "quota.%u.priority_max=normal", (unsigned)geteuid());
+    test_daemon_start(&server, (const char *const[]){"--set", requests, "--set", priority, "--set",
+                                                     "models.echo_step_us=1000", NULL});
+    raw_attach(&client, server.socket);
+    assert_refused(&client, LLM_PRIORITY_INTERACTIVE, LLM_ERR_PERMISSION,
+                   "may not ask for priority \"interactive\": its quota ends at \"normal\"");
+    for (uint32_t i = 0; i < 2; i++) {
+        struct llm_submission entry = long_answer(&client);
+        raw_push(&client, &entry);
+        wait_running(&client, entry.stream_slot);
+    }
+    assert_refused(&client, LLM_PRIORITY_BATCH, LLM_ERR_BUSY, "has all of its 2 requests");
+    test_daemon_kill_engine(&server);
+    test_daemon_wait_generation(&server, 2);
+    assert_refused(&client, LLM_PRIORITY_NORMAL, LLM_ERR_BUSY, "has all of its 2 requests");
+    raw_detach(&client);
+    stop();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("attack/user_limits");
@@ -186,6 +226,7 @@ int main(void)
     tcase_add_test(tcase, connections_are_limited_per_user);
     tcase_add_test(tcase, requests_are_limited_per_user_over_all_connections);
     tcase_add_test(tcase, a_new_engine_goes_on_counting);
+    tcase_add_test(tcase, a_quota_holds_for_its_user);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

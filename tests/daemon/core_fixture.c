@@ -75,11 +75,12 @@ enum llm_status core_fixture_admit(struct core_fixture *f, uint32_t slot, uint32
 {
     for (uint32_t i = 0; i < prompt_tokens && i < FIXTURE_CONTEXT; i++)
         f->ids[slot][i] = document * 1000 + i;
-    struct core_request request = {.uid = uid,
-                                   .domains = &(uint64_t){uid},
-                                   .domain_count = 1,
-                                   .prompt_tokens = prompt_tokens,
-                                   .max_tokens = max_tokens};
+    struct core_request request = f->terms;
+    request.uid = uid;
+    request.domains = &(uint64_t){uid};
+    request.domain_count = 1;
+    request.prompt_tokens = prompt_tokens;
+    request.max_tokens = max_tokens;
     return core_fixture_ask(f, slot, &request, error);
 }
 

@@ -28,6 +28,8 @@ struct core_fixture {
     struct core_plan plan;
     enum core_finish finish[FIXTURE_SLOTS]; /* what the engine says next; NONE after it was said */
     uint64_t next_id;
+    struct core_request
+        terms; /* priority, weight and bounds of the next requests; all 0 at first */
 };
 
 /* 4-token blocks, 8 slabs of 2, a context of 64, 4 running, 16 tokens a step, 8 waiting, 6 of one user. The

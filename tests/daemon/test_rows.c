@@ -44,28 +44,39 @@ struct shared {
 static struct shared *shared;
 static uint32_t *ids;
 static struct row own[ROWS];
-static struct owner ledger[CONTEXTS + ROWS];
-static struct owners owners;
+static struct users users;
 static struct rows rows;
 static struct plain scratch;
 static uint64_t seed;
 
+static uint32_t row_of_user(void *self, uint32_t uid)
+{
+    return users_row(self, uid, &(const struct quota){.weight = 1});
+}
+
+static void forget_users(void)
+{
+    memset(users.rows, 0, users.row_count * sizeof *users.rows);
+    users.end = 0;
+}
+
 static void setup(void)
 {
+    struct llm_error error;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ids = mmap(NULL, ROWS * TOKENS_MAX * sizeof *ids, PROT_READ | PROT_WRITE,
                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert(shared != MAP_FAILED && ids != MAP_FAILED);
-    memset(ledger, 0, sizeof ledger);
-    owners = (struct owners){.rows = ledger, .count = CONTEXTS + ROWS};
-    rows_init(&rows, shared->records, ids, ROWS, TOKENS_MAX, own, &owners);
+    ck_assert_int_eq(users_open(&users, CONTEXTS + ROWS, &error), LLM_OK);
+    rows_init(&rows, shared->records, ids, ROWS, TOKENS_MAX, own, &users);
     rows_reset(&rows);
-    rows_settle(&rows);
+    rows_settle(&rows, row_of_user, &users);
     shared->random = seed = test_seed();
 }
 
 static void teardown(void)
 {
+    users_close(&users);
     munmap(shared, sizeof *shared);
     munmap(ids, ROWS * TOKENS_MAX * sizeof *ids);
 }
@@ -136,7 +147,7 @@ static void append(uint32_t context, uint32_t count)
     begin_act(context);
     for (uint32_t i = 0; i < count; i++)
         plain->ids[plain->length + i] = below(1u << 30);
-    uint32_t owner = owners_row(&owners, plain->uid);
+    uint32_t owner = row_of_user(&users, plain->uid);
     uint32_t from = plain->length;
     plain->length += count;
     move_to(context, rows_append(&rows, place_of(context), owner, plain->ids + from, count));
@@ -228,8 +239,8 @@ static void look_at_rows(int step)
             references[version(context)->row]++;
     ck_assert_msg(rows_sane(&rows, references, &error) == LLM_OK, "seed %llu step %d: %s",
                   (unsigned long long)seed, step, error.message);
-    for (uint32_t i = 0; i < owners.end; i++)
-        charged += owners.rows[i].tokens;
+    for (uint32_t i = 0; i < users.end; i++)
+        charged += users.rows[i].context_tokens;
     for (uint32_t row = 0; row < ROWS; row++)
         if (own[row].references > 0)
             in_rows += atomic_load(&shared->records[row].end) - shared->records[row].start;
@@ -290,7 +301,7 @@ START_TEST(a_fork_shares_the_row_and_the_second_writer_begins_a_new_one)
     ck_assert_uint_eq(shared->records[version(0)->row].parent, version(1)->row);
     ck_assert_uint_eq(shared->records[version(0)->row].start, 100);
     ck_assert_uint_eq(rows_shared(&rows, place_of(0)), 100);
-    ck_assert_uint_eq(owners.rows[owners_row(&owners, 0)].tokens, 115);
+    ck_assert_uint_eq(users.rows[row_of_user(&users, 0)].context_tokens, 115);
     look_at_contexts(0);
 }
 END_TEST
@@ -302,12 +313,13 @@ START_TEST(nobody_writes_into_a_row_that_another_user_pays_for)
     fork_to(0, 1, 100, 1);
     append(1, 10);
     ck_assert_uint_ne(version(1)->row, version(0)->row);
-    ck_assert_uint_eq(owners.rows[owners_row(&owners, 0)].tokens, 100);
-    ck_assert_uint_eq(owners.rows[owners_row(&owners, 1)].tokens, 10);
+    ck_assert_uint_eq(users.rows[row_of_user(&users, 0)].context_tokens, 100);
+    ck_assert_uint_eq(users.rows[row_of_user(&users, 1)].context_tokens, 10);
     end(0);
-    ck_assert_uint_eq(owners.rows[owners_row(&owners, 0)].tokens, 100); /* still read by the fork */
+    ck_assert_uint_eq(users.rows[row_of_user(&users, 0)].context_tokens,
+                      100); /* still read by the fork */
     end(1);
-    ck_assert_uint_eq(owners.rows[owners_row(&owners, 0)].tokens, 0);
+    ck_assert_uint_eq(users.rows[row_of_user(&users, 0)].context_tokens, 0);
     ck_assert_uint_eq(rows.live, 0);
 }
 END_TEST
@@ -374,8 +386,8 @@ START_TEST(memory_of_free_rows_is_given_back)
     /* A row gives back its whole pages; those it shares with its neighbours wait for the next start. */
     ck_assert_uint_le(resident_pages(), CONTEXTS + 1);
     rows_reset(&rows);
-    owners_reset(&owners);
-    rows_settle(&rows);
+    forget_users();
+    rows_settle(&rows, row_of_user, &users);
     ck_assert_uint_eq(resident_pages(), 0);
 }
 END_TEST
@@ -385,13 +397,12 @@ END_TEST
 static void recover(void)
 {
     rows_reset(&rows);
-    memset(ledger, 0, sizeof ledger);
-    owners_reset(&owners);
+    forget_users();
     for (uint32_t context = 0; context < CONTEXTS; context++)
         if (is_live(context))
             ck_assert_msg(rows_adopt(&rows, place_of(context)), "context %u lost its tokens",
                           context);
-    rows_settle(&rows);
+    rows_settle(&rows, row_of_user, &users);
     look_at_rows(-1);
 }
 

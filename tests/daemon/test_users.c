@@ -129,7 +129,7 @@ START_TEST(what_a_quota_has_no_room_for_is_refused_with_the_numbers)
     user->requests = 2;
     ck_assert_int_eq(users_may_request(&users, row, &error), LLM_ERR_BUSY);
     ck_assert_str_eq(error.message, "user 1000 has all of its 2 requests "
-                                    "(limits.requests_per_user, or its quota) in use");
+                                    "(limits.requests_per_user, or its quota) in use; try again");
     user->contexts = 1;
     ck_assert_int_eq(users_may_own_context(&users, row, &error), LLM_OK);
     user->contexts = 2;

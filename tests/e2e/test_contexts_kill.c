@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "tests/support/context_steps.h"
+#include "tests/support/in_flight.h"
 #include "tests/support/test_seed.h"
 
 #define FIRST    50u
@@ -29,7 +30,16 @@ static void kill_and_wait(const struct test_daemon *daemon)
     test_daemon_wait_generation(daemon, generation + 1);
 }
 
-/* What LLM_SCORE asks while engines die: the stream of a branch that scores. */
+/* Twice in a row without a token between would be poison. */
+static void await_progress(const struct test_daemon *daemon)
+{
+    static struct in_flight seen;
+    in_flight_remember(&seen, daemon->status);
+    while (!in_flight_moved(&seen, daemon->status))
+        test_sleep_ms(1);
+}
+
+/* Branches that choose, one that scores, and an answer on the context itself. */
 static void start_all(llm_context *context, llm_stream **streams, const uint32_t *scored)
 {
     llm_branch branches[BRANCHES + 1] = {0};
@@ -56,7 +66,8 @@ static void run_all(const struct test_daemon *daemon, int kills, uint64_t *rando
     llm_context *context = step_context(connection, row, FIRST);
     start_all(context, streams, scored);
     for (int i = 0; i < kills; i++) {
-        test_sleep_ms(20 + (unsigned)(test_random(random) % 60));
+        test_sleep_ms((unsigned)(test_random(random) % 60));
+        await_progress(daemon);
         kill_and_wait(daemon);
     }
     for (uint32_t i = 0; i <= BRANCHES; i++)
@@ -114,7 +125,7 @@ START_TEST(an_answer_its_follower_and_its_fork_go_on_with_the_next_engine)
     MUST(llm_context_attach(other, llm_context_id(context), &seen, error));
     MUST(llm_context_follow(seen, &follower, error));
     for (int i = 0; i < KILLS; i++) {
-        test_sleep_ms(30);
+        await_progress(&daemon);
         kill_and_wait(&daemon);
         MUST(llm_context_fork(context, &fork, error));
         uint32_t length = step_info(fork).length;

@@ -135,9 +135,10 @@ static void open_engine(struct fixture *fixture)
     pthread_t keeper;
     log_open(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, 1, "fuzz"); /* a line a minute from each place */
     config_init(&config);
-    static const char *const settings[] = {"models.default=echo", "limits.requests=6",
-                                           "limits.sequences=4", "limits.step_tokens=32",
-                                           "kv.pool_bytes=4MiB"};
+    static const char *const settings[] = {"models.default=echo",        "limits.requests=6",
+                                           "limits.sequences=4",         "limits.step_tokens=32",
+                                           "kv.pool_bytes=4MiB",         "limits.contexts=64",
+                                           "limits.contexts_per_user=32"};
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         CHECK(config_set_pair(&config, settings[i], "fuzz", &error) == LLM_OK);
     CHECK(config.limits.requests == FIXTURE_REQUESTS);

@@ -18,6 +18,8 @@
 #include "tests/sim/sim_order.h"
 
 #define DOCUMENTS_MAX 4u
+#define RUNNING_MAX   6u
+#define OVERDUE_FAR   5000u /* longer than a world usually lasts: turns alone decide */
 
 #define SIM_HOLDS_MAX 4u
 
@@ -53,6 +55,8 @@ struct sim {
     uint32_t score_chance, compute_chance, hold_chance; /* per mille */
     uint32_t admit_chance, cancel_chance, kill_chance, fail_chance; /* per mille */
     uint32_t private_chance, group_chance; /* per mille of requests; the others are public */
+    uint32_t class_chance;                 /* per mille of requests; the others are normal */
+    struct sim_user_terms terms[SIM_USERS_MAX];
     /* the engine */
     struct core *core;
     void *memory;
@@ -113,6 +117,8 @@ static void draw_config(struct sim *sim)
     config->request_slots = sim_between(&sim->random, 2, SIM_SLOTS_MAX);
     config->queued_max = sim_between(&sim->random, 1, config->request_slots);
     config->user_queued_max = sim_between(&sim->random, 1, config->queued_max);
+    config->overdue_steps =
+        sim_chance(&sim->random, 500) ? sim_between(&sim->random, 1, 100) : OVERDUE_FAR;
     config->hold_slots = SIM_HOLDS_MAX;
     config->ids = sim->rows_of_ids;
     config->ids_stride_words = SIM_CONTEXT_MAX;
@@ -125,10 +131,23 @@ static void draw_config(struct sim *sim)
 /* What a new engine may choose anew: how much it does in one step. */
 static void draw_step(struct sim *sim)
 {
-    sim->config.running_max = sim_between(&sim->random, 1, 6);
+    sim->config.running_max = sim_between(&sim->random, 1, RUNNING_MAX);
     sim->config.user_running_max = sim_between(&sim->random, 1, sim->config.running_max);
     sim->config.step_tokens = sim_between(&sim->random, sim->config.running_max, 24);
     sim->config.score_rows = sim_between(&sim->random, 1, 8);
+}
+
+/* What the configuration would say of each user; half of them get what everybody gets. */
+static void draw_terms(struct sim *sim)
+{
+    sim->class_chance = sim_chance(&sim->random, 500) ? sim_between(&sim->random, 1, 900) : 0;
+    for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
+        sim->terms[user] = (struct sim_user_terms){
+            .weight = sim_chance(&sim->random, 500) ? 0 : sim_between(&sim->random, 1, 10),
+            .seats_max = sim_chance(&sim->random, 500) ? 0 : sim_between(&sim->random, 1, 6),
+            .queued_tokens_max = sim_chance(&sim->random, 500)
+                                     ? 0
+                                     : sim_between(&sim->random, 1, 3 * SIM_CONTEXT_MAX)};
 }
 
 /* Documents begin alike, so that blocks are shared and split at all depths. */
@@ -170,6 +189,22 @@ static void close_core(struct sim *sim)
     sim->core = NULL;
 }
 
+/* Two or three users who always have something waiting, in one class: the race of sim_order.h. */
+static void draw_rush(struct sim *sim)
+{
+    sim->user_count = sim_between(&sim->random, 2, 3);
+    sim->config.request_slots = SIM_SLOTS_MAX;
+    sim->config.queued_max = SIM_SLOTS_MAX;
+    sim->config.user_queued_max = (SIM_SLOTS_MAX - RUNNING_MAX) / sim->user_count;
+    sim->config.overdue_steps = OVERDUE_FAR;
+    sim->class_chance = sim->kill_chance = sim->hold_chance = 0;
+    sim->admit_chance = 960;
+    for (uint32_t m = 0; m < sim->config.model_count; m++)
+        sim->models[m].context_tokens_max = sim_between(&sim->random, 4, 24);
+    for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
+        sim->terms[user].queued_tokens_max = 0;
+}
+
 static void begin(struct sim *sim, uint64_t seed)
 {
     memset(sim, 0, sizeof *sim);
@@ -179,6 +214,7 @@ static void begin(struct sim *sim, uint64_t seed)
     draw_models(sim);
     draw_config(sim);
     draw_documents(sim);
+    draw_terms(sim);
     sim->user_count = sim_between(&sim->random, 1, SIM_USERS_MAX);
     for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
         sim->groups[user] = sim_below(&sim->random, 4);
@@ -192,8 +228,10 @@ static void begin(struct sim *sim, uint64_t seed)
     sim->cancel_chance = sim_chance(&sim->random, 600) ? sim_below(&sim->random, 40) : 0;
     sim->kill_chance = sim_chance(&sim->random, 500) ? sim_below(&sim->random, 20) : 0;
     sim->fail_chance = sim_chance(&sim->random, 300) ? sim_below(&sim->random, 20) : 0;
+    if (sim_chance(&sim->random, 60))
+        draw_rush(sim);
     open_core(sim);
-    sim_order_reset(&sim->order, sim->config.user_running_max);
+    sim_order_reset(&sim->order, &sim->config);
 }
 
 /* ---- After every call -------------------------------------------------------------------------------- */
@@ -369,7 +407,7 @@ static void admit_again(struct sim *sim, uint32_t slot)
     struct llm_error error;
     if (core_admit(sim->core, &request->request, slot, &error) != LLM_OK)
         fail(sim, "a recovered request was refused: %s", error.message);
-    sim_order_admitted(&sim->order, slot, request->request.uid);
+    sim_order_admitted(&sim->order, slot, &request->request);
     uint32_t count;
     const struct core_effect *effects = core_effects(sim->core, &count);
     for (uint32_t i = 0; i < count; i++)
@@ -387,7 +425,7 @@ static void restart(struct sim *sim)
     memset(sim->rows_of_ids, 0xa5, sizeof sim->rows_of_ids);
     bool replaced = replace_weights(sim);
     open_core(sim);
-    sim_order_reset(&sim->order, sim->config.user_running_max);
+    sim_order_reset(&sim->order, &sim->config);
     memset(sim->holds, 0, sizeof sim->holds);
     memset(sim->tables.residue, 0xff, sizeof sim->tables.residue);
     bool cold = !sim->tables.exact_hash || sim_chance(&sim->random, 200);
@@ -441,6 +479,7 @@ static uint32_t draw_domains(struct sim *sim, uint32_t user, uint64_t *out_domai
 static void draw_request(struct sim *sim, struct sim_request *request)
 {
     uint32_t uid = SIM_UID_FIRST + sim_below(&sim->random, sim->user_count);
+    const struct sim_user_terms *terms = &sim->terms[uid - SIM_UID_FIRST];
     uint32_t model = sim_below(&sim->random, sim->config.model_count);
     uint32_t context_tokens = sim->models[model].context_tokens_max;
     enum core_request_kind kind = sim_chance(&sim->random, sim->score_chance)     ? CORE_SCORE
@@ -455,7 +494,13 @@ static void draw_request(struct sim *sim, struct sim_request *request)
                     .uid = uid,
                     .kind = kind,
                     .model = model,
-                    .prompt_tokens = prompt_tokens},
+                    .prompt_tokens = prompt_tokens,
+                    .priority = sim_chance(&sim->random, sim->class_chance)
+                                    ? sim_between(&sim->random, 1, 2)
+                                    : 0,
+                    .weight = terms->weight,
+                    .user_running_max = terms->seats_max,
+                    .user_queued_tokens = terms->queued_tokens_max},
         .seed = sim_below(&sim->random, 4),
         .stop_id = sim_below(&sim->random, 100), /* often none that exists */
         .admitted_step = sim->step,
@@ -492,6 +537,16 @@ static bool is_pinned(const struct sim *sim)
     return false;
 }
 
+static bool must_be_busy(const struct sim *sim, const struct core_request *request)
+{
+    uint64_t own_tokens;
+    uint32_t own = sim_order_queued(&sim->order, request->uid, &own_tokens);
+    return core_counts(sim->core).queued >= sim->config.queued_max ||
+           own >= sim->config.user_queued_max ||
+           (request->user_queued_tokens > 0 && own > 0 &&
+            own_tokens + sim_order_tokens(request) > request->user_queued_tokens);
+}
+
 static bool admit_one(struct sim *sim)
 {
     uint32_t slot = free_slot(sim);
@@ -509,14 +564,18 @@ static bool admit_one(struct sim *sim)
         !(status == LLM_ERR_LIMIT && is_pinned(sim)))
         fail(sim, "a request of %u and %u tokens was answered with status %d",
              request.request.prompt_tokens, request.request.max_tokens, (int)status);
-    if (status == LLM_ERR_BUSY && core_counts(sim->core).queued < sim->config.user_queued_max)
+    if (status == LLM_ERR_BUSY && !must_be_busy(sim, &request.request))
         fail(sim, "busy with %u waiting: %s", core_counts(sim->core).queued, error.message);
     if (status == LLM_OK) {
         request.live = true;
         sim->tables.requests[slot] = request;
-        sim_order_admitted(&sim->order, slot, request.request.uid);
+        sim_order_admitted(&sim->order, slot, &request.request);
     }
-    return mirror(sim);
+    if (!mirror(sim))
+        return false;
+    if (sim->tables.requests[slot].live && !sim_order_queue_fits(&sim->order, request.request.uid))
+        fail(sim, "user %u has more tokens waiting than it may", request.request.uid);
+    return true;
 }
 
 static bool cancel_one(struct sim *sim, uint32_t slot)
@@ -604,11 +663,12 @@ static bool clients(struct sim *sim, bool admitting)
 
 /* ---- Steps ------------------------------------------------------------------------------------------- */
 
-/* No request waits longer than all those that may go first take one after another, a token a step. */
+/* Overdue, it is first when all that came before it are gone; each of them, or who makes its block, has a row in every
+ * step then. A maker that goes has done its block's steps for nothing. */
 static uint64_t age_bound(const struct sim *sim)
 {
-    uint64_t ahead = (uint64_t)sim->config.request_slots * (sim->user_count + 1);
-    return ahead * SIM_CONTEXT_MAX;
+    return sim->config.overdue_steps +
+           (uint64_t)2 * sim->config.request_slots * (SIM_CONTEXT_MAX + SIM_BLOCK_TOKENS);
 }
 
 static void check_ages(struct sim *sim)
@@ -775,12 +835,16 @@ static void step(struct sim *sim, bool admitting)
     struct core_result results[SIM_SLOTS_MAX];
     if (!clients(sim, admitting))
         return;
+    sim_order_planning(&sim->order);
     bool planned = core_plan(sim->core, &plan);
     if (!mirror(sim) || !planned) {
         for (uint32_t hold = 0; hold < SIM_HOLDS_MAX && !planned; hold++)
             unhold(sim, hold); /* whatever waits may wait for these */
         return;
     }
+    const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
+    if (wrong)
+        fail(sim, "%s", wrong);
     compute(sim, &plan, results);
     if (!clients(sim, admitting && sim_chance(&sim->random, 100)))
         return;
@@ -862,6 +926,9 @@ int main(int argc, char **argv)
         sum.held += sim.held;
         sum.tables.copies += sim.tables.copies;
         sum.tables.widenings += sim.tables.widenings;
+        sum.order.closest_percent = sim.order.closest_percent > sum.order.closest_percent
+                                        ? sim.order.closest_percent
+                                        : sum.order.closest_percent;
         sum.age_max = sim.age_max > sum.age_max ? sim.age_max : sum.age_max;
         sum.counts.preemptions += sim.counts.preemptions;
         sum.counts.evictions += sim.counts.evictions;
@@ -872,7 +939,7 @@ int main(int argc, char **argv)
         "sim_core: %llu runs from seed %llu: %llu requests, %llu tokens published, %llu rows "
         "computed, %llu found in the cache, %llu evictions, %llu preemptions, %llu engines killed, "
         "%llu blocks adopted, %llu damaged ones refused, %llu failed steps, %llu blocks copied, "
-        "%llu widened, %llu pins, oldest request %llu steps\n",
+        "%llu widened, %llu pins, oldest request %llu steps, widest race %llu%% of its bound\n",
         (unsigned long long)options.runs, (unsigned long long)options.seed,
         (unsigned long long)sum.requests, (unsigned long long)sum.tokens,
         (unsigned long long)sum.counts.tokens_computed,
@@ -881,6 +948,6 @@ int main(int argc, char **argv)
         (unsigned long long)sum.adopted, (unsigned long long)sum.refused,
         (unsigned long long)sum.failed, (unsigned long long)sum.tables.copies,
         (unsigned long long)sum.tables.widenings, (unsigned long long)sum.held,
-        (unsigned long long)sum.age_max);
+        (unsigned long long)sum.age_max, (unsigned long long)sum.order.closest_percent);
     return 0;
 }

@@ -2,10 +2,20 @@
 
 #include <string.h>
 
-void sim_order_reset(struct sim_order *order, uint32_t user_running_max)
+void sim_order_reset(struct sim_order *order, const struct core_config *config)
 {
+    uint64_t closest_percent = order->closest_percent;
     memset(order, 0, sizeof *order);
-    order->user_running_max = user_running_max;
+    order->closest_percent = closest_percent;
+    order->running_max = config->running_max;
+    order->step_tokens = config->step_tokens;
+    order->overdue_steps = config->overdue_steps;
+    for (uint32_t m = 0; m < config->model_count; m++)
+        if (config->models[m].context_tokens_max > order->context_tokens)
+            order->context_tokens = config->models[m].context_tokens_max;
+    for (uint32_t user = 0; user < SIM_USERS_MAX; user++)
+        order->users[user] =
+            (struct sim_user_terms){.weight = 1, .seats_max = config->user_running_max};
 }
 
 static uint32_t seats_of(const struct sim_order *order, uint32_t user)
@@ -16,58 +26,113 @@ static uint32_t seats_of(const struct sim_order *order, uint32_t user)
     return seats;
 }
 
-static bool user_waits(const struct sim_order *order, uint32_t user)
+static bool may_have_a_seat(const struct sim_order *order, uint32_t user)
+{
+    return seats_of(order, user) < order->users[user].seats_max;
+}
+
+static bool waits(const struct sim_place *place)
+{
+    return place->where == SIM_QUEUED || place->where == SIM_PREEMPTED;
+}
+
+static bool user_waits(const struct sim_order *order, uint32_t user, uint32_t rank)
 {
     for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
-        if (order->places[slot].where == SIM_QUEUED && order->places[slot].user == user)
+        if (waits(&order->places[slot]) && order->places[slot].user == user &&
+            order->places[slot].rank == rank)
             return true;
     return false;
 }
 
-void sim_order_admitted(struct sim_order *order, uint32_t slot, uint32_t uid)
+/* Who came first of all that are here, when it is overdue in the plan that is being made; NULL. */
+static struct sim_place *find_eldest(struct sim_order *order)
 {
-    uint32_t user = uid - SIM_UID_FIRST;
-    if (!user_waits(order, user))
-        memset(order->overtaken[user], 0, sizeof order->overtaken[user]);
-    order->places[slot] = (struct sim_place){.where = SIM_QUEUED, .user = user};
+    struct sim_place *eldest = NULL;
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
+        struct sim_place *place = &order->places[slot];
+        if (place->where != SIM_NOWHERE && (!eldest || place->arrival < eldest->arrival))
+            eldest = place;
+    }
+    bool overdue = eldest && order->plans - eldest->arrival_plan > order->overdue_steps;
+    return overdue ? eldest : NULL;
 }
 
-static const char *first_start(struct sim_order *order, uint32_t user)
+/* ---- The queue ---------------------------------------------------------------------------------------- */
+
+uint32_t sim_order_queued(const struct sim_order *order, uint32_t uid, uint64_t *out_tokens)
 {
-    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
-        if (order->places[slot].where == SIM_PREEMPTED)
-            return "a new request started while a preempted one waits";
-    memset(order->overtaken[user], 0, sizeof order->overtaken[user]);
-    for (uint32_t other = 0; other < SIM_USERS_MAX; other++)
-        if (other != user && user_waits(order, other) &&
-            seats_of(order, other) < order->user_running_max && ++order->overtaken[other][user] > 1)
-            return "a user started two requests while another user waited";
-    return NULL;
+    uint32_t count = 0;
+    *out_tokens = 0;
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
+        const struct sim_place *place = &order->places[slot];
+        if (place->where != SIM_QUEUED || place->user != uid - SIM_UID_FIRST)
+            continue;
+        count++;
+        *out_tokens += place->tokens;
+    }
+    return count;
 }
+
+uint32_t sim_order_tokens(const struct core_request *request)
+{
+    return request->prompt_tokens + request->generated_tokens - (request->kind == CORE_SCORE);
+}
+
+bool sim_order_queue_fits(const struct sim_order *order, uint32_t uid)
+{
+    uint64_t most = order->users[uid - SIM_UID_FIRST].queued_tokens_max, tokens;
+    return sim_order_queued(order, uid, &tokens) <= 1 || most == 0 || tokens <= most;
+}
+
+void sim_order_admitted(struct sim_order *order, uint32_t slot, const struct core_request *request)
+{
+    static const uint32_t ranks[SIM_RANKS] = {1, 0, 2}; /* of enum llm_priority */
+    uint32_t user = request->uid - SIM_UID_FIRST;
+    order->places[slot] = (struct sim_place){.where = SIM_QUEUED,
+                                             .user = user,
+                                             .rank = ranks[request->priority],
+                                             .tokens = sim_order_tokens(request),
+                                             .arrival = ++order->arrivals,
+                                             .arrival_plan = order->plans};
+    if (request->weight > 0)
+        order->users[user].weight = request->weight;
+    if (request->user_running_max > 0)
+        order->users[user].seats_max = request->user_running_max;
+    /* What was admitted before an engine's death is not refused again. */
+    order->users[user].queued_tokens_max = request->recovered ? 0 : request->user_queued_tokens;
+}
+
+/* ---- Effects ------------------------------------------------------------------------------------------ */
 
 static const char *started(struct sim_order *order, struct sim_place *place)
 {
-    if (place->where != SIM_QUEUED && place->where != SIM_PREEMPTED)
+    if (!waits(place))
         return "a request started that was not waiting";
-    const char *wrong = NULL;
-    if (place->where == SIM_QUEUED) {
-        place->order = ++order->starts;
-        place->where = SIM_RUNNING;
-        wrong = first_start(order, place->user);
-    }
+    bool eldest = place == find_eldest(order);
+    for (uint32_t user = 0; user < SIM_USERS_MAX && !eldest; user++)
+        for (uint32_t rank = 0; rank < place->rank; rank++)
+            if (user_waits(order, user, rank) && may_have_a_seat(order, user))
+                return "a request started while one of a higher class waited";
     place->where = SIM_RUNNING;
-    if (seats_of(order, place->user) > order->user_running_max)
+    if (seats_of(order, place->user) > order->users[place->user].seats_max)
         return "a user has more seats than one may";
-    return wrong;
+    return NULL;
 }
 
 static const char *preempted(struct sim_order *order, struct sim_place *place)
 {
     if (place->where != SIM_RUNNING)
         return "a request was preempted that was not running";
-    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++)
-        if (order->places[slot].where == SIM_RUNNING && order->places[slot].order > place->order)
-            return "a request was preempted although a younger one runs";
+    const struct sim_place *eldest = find_eldest(order);
+    if (place == eldest)
+        return "the eldest was preempted although it is overdue";
+    bool for_eldest = eldest && waits(eldest); /* its own user's may have to go */
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX && !for_eldest; slot++) {
+        const struct sim_place *other = &order->places[slot];
+        if (other->where == SIM_RUNNING && other != eldest && other->rank > place->rank)
+            return "a request was preempted although one of a lower class runs";
+    }
     place->where = SIM_PREEMPTED;
     return NULL;
 }
@@ -83,5 +148,71 @@ const char *sim_order_effect(struct sim_order *order, const struct core_effect *
         return preempted(order, place);
     if (effect->kind == CORE_REQUEST_FINISHED)
         place->where = SIM_NOWHERE;
+    return NULL;
+}
+
+/* ---- Plans -------------------------------------------------------------------------------------------- */
+
+void sim_order_planning(struct sim_order *order)
+{
+    order->plans++;
+}
+
+/* What a user may be ahead of another, in the units of a race. */
+static int64_t lead_max(const struct sim_order *order, uint32_t user)
+{
+    const struct sim_user_terms *terms = &order->users[user];
+    uint32_t seats = terms->seats_max < order->running_max ? terms->seats_max : order->running_max;
+    uint64_t tokens = (uint64_t)seats * order->context_tokens + order->step_tokens;
+    return (int64_t)(tokens * SIM_PER_WEIGHT / terms->weight);
+}
+
+/* What `u` got more than `v` while v waited and might have had a seat. */
+static const char *run_race(struct sim_order *order, uint32_t rank, uint32_t u, uint32_t v,
+                            int64_t lead)
+{
+    struct sim_race *race = &order->races[rank][u][v];
+    bool on = user_waits(order, v, rank) && may_have_a_seat(order, v) && !find_eldest(order);
+    if (!on || !race->on) {
+        *race = (struct sim_race){.on = on};
+        return NULL;
+    }
+    race->ahead += lead;
+    race->least = race->ahead < race->least ? race->ahead : race->least;
+    int64_t bound = lead_max(order, u) + lead_max(order, v);
+    uint64_t percent = (uint64_t)((race->ahead - race->least) * 100 / bound);
+    order->closest_percent = percent > order->closest_percent ? percent : order->closest_percent;
+    return race->ahead - race->least > bound ? "one user is served while another waits" : NULL;
+}
+
+/* The eldest has a row, or who makes its block has: that is a block's steps, and then it is the maker itself. */
+static bool eldest_moves(struct sim_order *order, const struct core_plan *plan, bool pinned)
+{
+    const struct sim_place *eldest = find_eldest(order);
+    bool moves = !eldest || pinned;
+    for (uint32_t i = 0; i < plan->sequence_count && !moves; i++)
+        moves = &order->places[plan->sequences[i].slot] == eldest;
+    order->eldest_waited = moves ? 0 : order->eldest_waited + 1;
+    return order->eldest_waited <= SIM_BLOCK_TOKENS;
+}
+
+const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned)
+{
+    int64_t served[SIM_RANKS][SIM_USERS_MAX] = {{0}};
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct sim_place *place = &order->places[plan->sequences[i].slot];
+        uint64_t tokens = plan->sequences[i].token_count;
+        served[place->rank][place->user] +=
+            (int64_t)(tokens * SIM_PER_WEIGHT / order->users[place->user].weight);
+    }
+    if (!eldest_moves(order, plan, pinned))
+        return "the eldest is overdue and does not move";
+    for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
+        for (uint32_t u = 0; u < SIM_USERS_MAX; u++)
+            for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
+                const char *wrong = run_race(order, rank, u, v, served[rank][u] - served[rank][v]);
+                if (wrong)
+                    return wrong;
+            }
     return NULL;
 }

@@ -323,7 +323,7 @@ static enum llm_status find_and_apply(struct fake_contexts *contexts, uint64_t c
                                       struct llm_stream_writer *writer,
                                       struct fake_context **out_record, struct llm_error *error)
 {
-    struct fake_context *context = body->other && body->verb == LLM_CONTEXT_OPEN
+    struct fake_context *context = body->other && body->verb != LLM_CONTEXT_KEEP
                                        ? find_of_request(contexts, body->other)
                                    : body->id ? fake_contexts_find(contexts, body->id)
                                               : find_named(contexts, body->name);
