@@ -326,7 +326,9 @@ static const struct refusal {
     {{.kind = CORE_COMPUTE, .prompt_tokens = 0}, LLM_ERR_INVALID, "the prompt is empty"},
     {{.kind = CORE_COMPUTE, .prompt_tokens = 65}, LLM_ERR_LIMIT, "has room for 64"},
     {{.kind = CORE_COMPUTE, .prompt_tokens = 64}, LLM_OK, ""},
-    {{.kind = CORE_COMPUTE, .prompt_tokens = 5, .max_tokens = 1}, LLM_ERR_INVALID, "only generation"},
+    {{.kind = CORE_COMPUTE, .prompt_tokens = 5, .max_tokens = 1},
+     LLM_ERR_INVALID,
+     "only generation"},
     {{.kind = CORE_SCORE, .prompt_tokens = 64, .score_from = 63}, LLM_OK, ""},
 };
 
