@@ -169,7 +169,7 @@ inline compute(r)
     fi
 }
 
-/* daemon/engine/intake.c:fill_record(), take_body() */
+/* daemon/engine/request.c:request_fill_record(), intake.c:take_fixed(), take_parts() */
 inline fill_record(r)
 {
     assert(body[head]); /* still what was submitted */

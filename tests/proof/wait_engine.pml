@@ -79,7 +79,7 @@ proctype client_thread(byte me)
        goto out
     :: else
     fi;
-    /* client/submit.c:llm_connection_submit(), shm/queue.c:llm_queue_push() */
+    /* client/submit.c:push(), shm/queue.c:llm_queue_push() */
     do
     :: claimed -> break
     :: else ->

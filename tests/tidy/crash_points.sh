@@ -52,6 +52,8 @@ daemon/engine/journal.c|atomic_store_explicit(word, |set_word(): its callers hav
 daemon/engine/journal.c|set_word(word, |change_state() and begin(): their callers have a point each
 daemon/engine/journal.c|atomic_store_explicit(&row->queue_head, 0|part of a row that is nobody's: conn_fields follows
 daemon/engine/request.c|atomic_store_explicit(&record->published, 0|part of a record that is not LIVE: req_record follows
+client/slot_table.c|table->end_count|the process's own memory
+client/slot_table.c|table->closing_branches|the process's own memory
 daemon/engine/report.c|#define store|relaxed numbers for llmctl; no engine reads them to go on
 daemon/engine/report.c|store(|the same
 daemon/engine/report.c|atomic_fetch_add_explicit(&engine->status->engine.counters|the same
