@@ -383,6 +383,37 @@ START_TEST(what_is_pinned_is_counted_until_it_is_not)
 }
 END_TEST
 
+START_TEST(a_pin_that_does_not_fit_is_refused_and_nothing_is_left_of_it)
+{
+    static uint32_t row[8000];
+    llm_context *contexts[3];
+    llm_stream *stream;
+    llm_error why;
+    uint32_t token;
+    serve(
+        (const char *const[]){"--set", "kv.pool_bytes=32MiB", NULL}); /* 2048 blocks of 16 tokens */
+    llm_connection *connection = test_daemon_connect(&daemon_);
+    for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t k = 0; k < 8000; k++)
+            row[k] = i * 8000 + k;
+        contexts[i] = step_context(connection, row, 8000);
+        if (i < 2)
+            MUST(llm_context_pin(contexts[i], error));
+    }
+    ck_assert_int_eq(llm_context_pin(contexts[2], &why), LLM_ERR_LIMIT);
+    ck_assert_msg(strstr(why.message, "1000 of 1024 pinned") != NULL, "%s", why.message);
+    ck_assert_uint_eq(step_info(contexts[2]).pinned_blocks, 0);
+    MUST(llm_generate(contexts[2], &(llm_sampling){.max_tokens = 1}, &stream, error));
+    ck_assert_uint_eq(step_read(stream, &token, NULL, 1, LLM_OK), 1);
+    llm_stream_close(stream);
+    MUST(llm_context_unpin(contexts[0], error));
+    MUST(llm_context_pin(contexts[2], error));
+    for (uint32_t i = 0; i < 3; i++)
+        llm_context_close(contexts[i]);
+    finish(connection);
+}
+END_TEST
+
 /* ---- Following -------------------------------------------------------------------------------------- */
 
 START_TEST(followers_read_the_whole_answer_and_leave_as_they_like)
@@ -422,26 +453,24 @@ START_TEST(followers_read_the_whole_answer_and_leave_as_they_like)
 }
 END_TEST
 
-START_TEST(a_followed_answer_that_is_cancelled_ends_for_its_followers)
+START_TEST(an_answer_whose_client_dies_ends_for_its_followers)
 {
-    uint32_t prompt[10], got[250], count, token;
-    llm_stream *stream, *follower;
+    uint32_t prompt[10], got[250];
+    llm_stream *follower;
+    llm_context *seen;
     step_ids(prompt, 8, 10);
     serve_slow_echo();
     llm_connection *connection = test_daemon_connect(&daemon_);
-    llm_connection *other = test_daemon_connect(&daemon_);
-    llm_context *context = step_context(connection, prompt, 10), *seen;
-    MUST(llm_context_attach(other, llm_context_id(context), &seen, error));
-    MUST(llm_generate(context, &(llm_sampling){.max_tokens = 250}, &stream, error));
-    MUST(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, error));
+    const struct step_owner owner = step_start_owner(&daemon_, prompt, 10, 250, NULL);
+    MUST(llm_context_attach(connection, owner.context_id, &seen, error));
     MUST(llm_context_follow(seen, &follower, error));
-    llm_disconnect(connection); /* its client leaves, stream, context and all */
+    step_kill_owner(&owner);
     ck_assert_uint_lt(step_read(follower, got, NULL, 250, LLM_ERR_CANCELLED), 250);
     ck_assert_str_eq(step_stream_info(follower).message,
                      "the answer ended with the client that had asked for it");
     llm_stream_close(follower);
     llm_context_close(seen);
-    finish(other);
+    finish(connection);
 }
 END_TEST
 
@@ -461,8 +490,9 @@ int main(void)
     tcase_add_test(tcase, an_echo_is_certain_of_everything);
     tcase_add_test(tcase, computed_rows_are_found_by_the_next_answer);
     tcase_add_test(tcase, what_is_pinned_is_counted_until_it_is_not);
+    tcase_add_test(tcase, a_pin_that_does_not_fit_is_refused_and_nothing_is_left_of_it);
     tcase_add_test(tcase, followers_read_the_whole_answer_and_leave_as_they_like);
-    tcase_add_test(tcase, a_followed_answer_that_is_cancelled_ends_for_its_followers);
+    tcase_add_test(tcase, an_answer_whose_client_dies_ends_for_its_followers);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -177,29 +177,23 @@ END_TEST
 
 START_TEST(a_named_context_keeps_what_was_published_when_its_client_and_engine_die)
 {
-    uint32_t prompt[12], row[512], count, token;
-    llm_stream *stream;
+    uint32_t prompt[12], row[512];
     llm_context *named;
     step_ids(prompt, 2, 12);
     for (uint32_t i = 0; i < 512; i++)
         row[i] = prompt[i % 12];
     struct test_daemon daemon;
     test_daemon_start(&daemon, (const char *const[]){"--set", "models.echo_step_us=2000", NULL});
-    llm_connection *connection = test_daemon_connect(&daemon);
-    llm_context *context = step_context(connection, prompt, 12);
-    MUST(llm_context_publish(context, "left/behind", NULL, error));
-    MUST(llm_generate(context, &(llm_sampling){.max_tokens = 500}, &stream, error));
-    MUST(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, error));
+    const struct step_owner owner = step_start_owner(&daemon, prompt, 12, 500, "left/behind");
     uint64_t generation = test_daemon_generation(&daemon);
     test_daemon_kill_engine(&daemon);
-    llm_disconnect(connection); /* nobody is there when the next engine is */
+    step_kill_owner(&owner); /* nobody is there when the next engine is */
     test_daemon_wait_generation(&daemon, generation + 1);
-    connection = test_daemon_connect(&daemon);
+    llm_connection *connection = test_daemon_connect(&daemon);
     MUST(llm_context_open(connection, "left/behind", &named, error));
-    uint32_t length = 0;
     while (step_info(named).generating) /* until the engine has heard that the client is gone */
         test_sleep_ms(2);
-    length = step_info(named).length;
+    uint32_t length = step_info(named).length;
     ck_assert_uint_ge(length, 13);
     step_assert_tokens(named, row, length);
     MUST(llm_context_remove(named, error));

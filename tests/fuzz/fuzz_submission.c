@@ -55,6 +55,34 @@ static void fill_ids(struct input *in, void *to, uint32_t count)
     }
 }
 
+/* What else a request may be than a prompt by itself. */
+static const uint32_t kinds[] = {
+    LLM_REQUEST_ON_CONTEXT,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_BRANCH,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE | LLM_REQUEST_PIN,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_SCORE | LLM_REQUEST_LOGPROBS,
+    LLM_REQUEST_COMPUTE,
+    LLM_REQUEST_SCORE | LLM_REQUEST_LOGPROBS,
+};
+
+static void make_kind(struct llm_request_body *body, uint8_t choice)
+{
+    uint32_t kind = kinds[choice % (sizeof kinds / sizeof kinds[0])];
+    body->flags |= kind;
+    body->priority = choice / 16 % LLM_PRIORITY_COUNT;
+    if (kind & LLM_REQUEST_COMPUTE) {
+        body->flags &= ~(uint32_t)LLM_REQUEST_LOGPROBS;
+        body->max_tokens = 1;
+    }
+    if (kind & LLM_REQUEST_SCORE) {
+        body->score_from = body->prompt_tokens > 1 ? body->prompt_tokens / 2 : 0;
+        body->max_tokens = body->prompt_tokens - body->score_from;
+    }
+    if (kind & (LLM_REQUEST_COMPUTE | LLM_REQUEST_SCORE))
+        body->stop_id_count = body->stop_string_count = body->stop_string_bytes = 0;
+}
+
 /* A body that is in order, then up to three wrong numbers in it. Returns its bytes. */
 static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tokens)
 {
@@ -70,8 +98,10 @@ static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tok
         .stop_id_count = shape & 32 ? 2 : 0,
         .stop_string_count = shape & 128 ? 2 : 0};
     body.stop_string_bytes = body.stop_string_count * 4;
-    struct llm_request_map map = llm_request_map(&body);
     uint8_t edits = input_byte(in);
+    if (edits & 64)
+        make_kind(&body, input_byte(in));
+    struct llm_request_map map = llm_request_map(&body);
     fill_ids(in, to + map.prompt_offset, body.prompt_tokens);
     fill_ids(in, to + map.stop_id_offset, body.stop_id_count);
     for (uint32_t i = 0; i < body.stop_string_count; i++)
@@ -147,10 +177,13 @@ static void submit(struct input *in, struct fixture_client *client)
                                    .log_words = 256,
                                    .body_offset = body_offset,
                                    .argument = fixture.engine.next_request_id - 1 - shape % 2};
-    if (entry.operation == LLM_OP_GENERATE)
+    if (entry.operation == LLM_OP_GENERATE) {
         entry.body_bytes =
             write_body(in, (unsigned char *)client->up + fixture.up_map.arena_offset + body_offset,
                        1 + shape / 8);
+        if (edits & 1)
+            entry.argument = context_id(in);
+    }
     if (entry.operation == LLM_OP_CONTEXT)
         entry.body_bytes = write_context_body(in, (unsigned char *)client->up +
                                                       fixture.up_map.arena_offset + body_offset);

@@ -9,7 +9,10 @@
 #define TESTS_SUPPORT_CONTEXT_STEPS_H
 
 #include <check.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "client/llm.h"
 #include "tests/support/daemon.h"
@@ -100,6 +103,47 @@ static inline uint32_t step_answer(llm_connection *connection, const uint32_t *p
     uint32_t total = step_read(stream, out, out_logprobs, sampling->max_tokens, LLM_OK);
     llm_stream_close(stream);
     return total;
+}
+
+/* A program of its own that generates on a context (published, if `name` is given) and is there to be killed. */
+struct step_owner {
+    pid_t pid;
+    uint64_t context_id;
+};
+
+static inline struct step_owner step_start_owner(const struct test_daemon *daemon,
+                                                 const uint32_t *prompt, uint32_t prompt_tokens,
+                                                 uint32_t max_tokens, const char *name)
+{
+    struct step_owner owner = {0};
+    int ends[2];
+    ck_assert_int_eq(pipe(ends), 0);
+    owner.pid = fork();
+    if (owner.pid == 0) {
+        uint32_t token, count;
+        llm_stream *stream;
+        llm_connection *connection = test_daemon_connect(daemon);
+        llm_context *context = step_context(connection, prompt, prompt_tokens);
+        if (name)
+            MUST(llm_context_publish(context, name, NULL, error));
+        MUST(llm_generate(context, &(llm_sampling){.max_tokens = max_tokens}, &stream, error));
+        MUST(llm_stream_read(stream, &token, NULL, 1, STEP_WAIT_NS, &count, error));
+        uint64_t id = llm_context_id(context);
+        ck_assert_int_eq(write(ends[1], &id, sizeof id), (ssize_t)sizeof id);
+        for (;;)
+            pause();
+    }
+    ck_assert_int_eq(read(ends[0], &owner.context_id, sizeof owner.context_id),
+                     (ssize_t)sizeof owner.context_id);
+    close(ends[0]);
+    close(ends[1]);
+    return owner;
+}
+
+static inline void step_kill_owner(const struct step_owner *owner)
+{
+    ck_assert_int_eq(kill(owner->pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(owner->pid, NULL, 0), owner->pid);
 }
 
 #endif
