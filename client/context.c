@@ -115,11 +115,17 @@ enum llm_status llm_context_rewind(llm_context *context, uint32_t length, llm_er
     return change(context, &body, NULL, error);
 }
 
-enum llm_status llm_context_chmod(llm_context *context, uint32_t mode, llm_error *error)
+static enum llm_status change_mode(llm_context *context, uint32_t mode, uint32_t gid,
+                                   struct llm_error *error)
 {
     const struct llm_context_body body = {
-        .verb = LLM_CONTEXT_MODE, .id = context->id, .mode = mode, .gid = UNCHANGED};
+        .verb = LLM_CONTEXT_MODE, .id = context->id, .mode = mode, .gid = gid};
     return change(context, &body, NULL, error);
+}
+
+enum llm_status llm_context_chmod(llm_context *context, uint32_t mode, llm_error *error)
+{
+    return change_mode(context, mode, UNCHANGED, error);
 }
 
 enum llm_status llm_context_unpin(llm_context *context, llm_error *error)
@@ -161,15 +167,25 @@ enum llm_status llm_context_remove(llm_context *context, llm_error *error)
 
 /* ---- Publishing ------------------------------------------------------------------------------------- */
 
-static enum llm_status pin_unless_pinned(llm_context *context, bool *out_new,
-                                         struct llm_error *error)
+static void restore(llm_context *context, const llm_context_info *before)
 {
-    llm_context_info info;
-    enum llm_status status = llm_context_describe(context, &info, error);
+    if (!before->pinned)
+        (void)!llm_context_unpin(context, NULL);
+    (void)!change_mode(context, before->mode, before->gid, NULL);
+}
+
+/* The mode bits first: they decide who may share what is computed for the pin. */
+static enum llm_status prepare_pinned(llm_context *context, const struct llm_context_body *body,
+                                      llm_context_info *out_before, struct llm_error *error)
+{
+    enum llm_status status = llm_context_describe(context, out_before, error);
     if (status == LLM_OK)
-        status = llm_context_pin(context, error);
-    if (status == LLM_OK)
-        *out_new = !info.pinned;
+        status = change_mode(context, body->mode, body->gid, error);
+    if (status != LLM_OK)
+        return status;
+    status = llm_context_pin(context, error);
+    if (status != LLM_OK)
+        (void)!change_mode(context, out_before->mode, out_before->gid, NULL);
     return status;
 }
 
@@ -183,14 +199,14 @@ enum llm_status llm_context_publish(llm_context *context, const char *name,
                                     .mode = wanted->mode ? wanted->mode : 0600,
                                     .gid = wanted->has_gid ? wanted->gid : UNCHANGED};
     struct llm_context_record record;
-    bool pinned_here = false;
+    llm_context_info before;
     enum llm_status status = copy_context_name(&body, name, error);
     if (status == LLM_OK && wanted->pin)
-        status = pin_unless_pinned(context, &pinned_here, error);
+        status = prepare_pinned(context, &body, &before, error);
     if (status != LLM_OK)
         return status;
     status = llm_context_call_record(context->connection, &body, &record, UINT64_MAX, error);
-    if (status != LLM_OK && pinned_here)
-        (void)!llm_context_unpin(context, NULL); /* as before: the reason to tell is the name's */
+    if (status != LLM_OK && wanted->pin)
+        restore(context, &before); /* the reason to tell stays the name's */
     return status;
 }

@@ -1,12 +1,13 @@
 /*
- * llm.h - talk to llmd: submit token ids, read the answer's tokens. Needs libc only.
+ * llm.h - talk to llmd: submit token ids, read the answer's tokens, share contexts. Needs libc only.
  *
  * Idea     A connection is two memories shared with the daemon. Submitting writes a record into the one,
  *          reading looks at an array and a counter in the other: no system call per token, no copy, no
  *          HTTP. A stream is one answer; it survives crashes and restarts of the daemon's engine.
  *          Text (tokenising, chat) is <llm/text.h>.
  * Owner    What llm_connect() and llm_submit() give is the caller's until llm_disconnect() and
- *          llm_stream_close(); both accept NULL. Close a connection's streams before it.
+ *          llm_stream_close(), contexts' handles until llm_context_close(); all accept NULL. Close a connection's
+ *          streams and handles before it.
  * Threads  A connection may be used from any number of threads at once. A stream belongs to one thread at
  *          a time.
  * fork()   In a child every call on an inherited handle returns LLM_ERR_FORKED and touches nothing;
@@ -334,6 +335,45 @@ LLM_API LLM_MUST_CHECK enum llm_status
 llm_cache_probe(llm_connection *connection, const char *model, const uint32_t *tokens,
                 uint32_t count, llm_probe_result *out_results, uint32_t capacity,
                 uint32_t *out_count, llm_error *error);
+
+enum llm_ledger_kind { /* what bytes are taken for */
+    LLM_MEMORY_WEIGHTS = 1,
+    LLM_MEMORY_WORKSPACE = 2,
+    LLM_MEMORY_POOL = 3,
+    LLM_MEMORY_TABLES = 4,
+    LLM_MEMORY_CLIENTS = 5
+};
+typedef struct llm_ledger_entry {
+    uint32_t part;        /* enum llm_ledger_kind */
+    uint32_t state;       /* LLM_MEMORY_POOL: as in llm_block_info */
+    bool daemon_owned;    /* nobody's but the daemon's; else the next two say whose */
+    uint32_t domain_kind; /* 0 private, 1 group, 2 public */
+    uint32_t domain_id;   /* uid, gid, 0 */
+    uint64_t bytes;
+    uint64_t pinned_bytes; /* of those */
+    char name[64];         /* of the model or the table; may be empty */
+} llm_ledger_entry;
+/* Every byte that the daemon has taken, in exactly one entry; a user who is no administrator sees those of their own domains.
+ * Call with *cursor 0 first, and again until out_count is 0. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_memory_ledger(llm_connection *connection, uint32_t *cursor, llm_ledger_entry *out_entries,
+                  uint32_t capacity, uint32_t *out_count, llm_error *error);
+
+typedef struct llm_block_info {
+    uint32_t block;
+    uint32_t
+        state; /* 0 free, 1 held, 2 cached, 3 in transit, 4 quarantined, 5 in a slab that no model owns */
+    uint32_t model;
+    uint32_t tokens;     /* rows that count; 0 while it is being written */
+    uint32_t references; /* holders, and held blocks that continue it */
+    uint32_t parent;     /* the block before it; UINT32_MAX: none */
+    uint32_t depth;
+    uint32_t domain_kind, domain_id; /* as above */
+} llm_block_info;
+/* The pool's blocks in order, from block *cursor on; again until out_count is 0. Administrators. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_cache_blocks(llm_connection *connection, uint32_t *cursor, llm_block_info *out_blocks,
+                 uint32_t capacity, uint32_t *out_count, llm_error *error);
 
 /* ---- Reading --------------------------------------------------------------------------------------- */
 

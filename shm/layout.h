@@ -259,7 +259,7 @@ enum llm_context_verb {
     LLM_CONTEXT_FOLLOW, /* the answer that is being generated on it, from its first token on, to its end */
     LLM_CONTEXT_PROBE, /* ids[count] behind the body: what of them would be found -> struct llm_probe_span */
     LLM_CONTEXT_BLOCKS, /* administrators: the pool from block `length` on -> struct llm_block_view, as many as there is room for */
-    LLM_CONTEXT_LEDGER, /* who uses which bytes; a user sees their own rows, administrators all -> struct llm_ledger_row */
+    LLM_CONTEXT_LEDGER, /* who uses which bytes, from row `length` on; a user sees their own rows, administrators all -> struct llm_ledger_row */
     LLM_CONTEXT_VERB_COUNT
 };
 

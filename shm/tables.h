@@ -172,7 +172,9 @@ struct llm_ctx_version {
     uint32_t model;
     uint32_t model_check; /* of the model's identity: another model's contexts are dropped */
     char name[LLM_CONTEXT_NAME_BYTES];
-    uint8_t reserved[24];
+    /* Forked from what wider domains may read: the first share_tokens[i] tokens are share_domains[i]'s too, the widest first. */
+    uint64_t share_domains[2];
+    uint32_t share_tokens[2]; /* 0: none */
 };
 static_assert(sizeof(struct llm_ctx_version) == 224, "table size");
 

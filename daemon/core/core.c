@@ -236,6 +236,26 @@ static enum llm_status check_chooses_none(const struct core_request *request,
     return LLM_OK;
 }
 
+/* A block's domain is never narrower than that of the block behind it. */
+static bool shares_narrow(const struct core_request *request)
+{
+    uint32_t from = 0;
+    uint64_t behind = UINT64_MAX;
+    for (uint32_t i = 0; i < PREFIX_SHARES_MAX; i++) {
+        const struct prefix_share *share = &request->shares[i];
+        if (share->tokens == 0)
+            continue;
+        if (share->tokens < from || share->tokens > request->prompt_tokens ||
+            prefix_domain_kind(share->domain) <= prefix_domain_kind(request->domains[0]) ||
+            (behind != UINT64_MAX &&
+             prefix_domain_kind(behind) <= prefix_domain_kind(share->domain)))
+            return false;
+        from = share->tokens;
+        behind = share->domain;
+    }
+    return true;
+}
+
 static enum llm_status check_request(const struct core *core, const struct core_request *request,
                                      struct llm_error *error)
 {
@@ -251,6 +271,9 @@ static enum llm_status check_request(const struct core *core, const struct core_
     if (request->domain_count == 0 || request->domain_count > CORE_DOMAINS_MAX)
         return llm_fail(error, LLM_ERR_INVALID, "the request names %u domains; it must be 1..%u",
                         request->domain_count, CORE_DOMAINS_MAX);
+    if (!shares_narrow(request))
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "the prompt's shared parts do not go from wide domains to narrow ones");
     uint32_t context_tokens = core->models[request->model].context_tokens_max;
     if (request->kind != CORE_GENERATE)
         return check_chooses_none(request, context_tokens, error);
@@ -282,6 +305,7 @@ static void request_fill(struct request *r, const struct core_request *request,
         .ids = r->ids,
         .blocks = r->blocks,
         .root = root,
+        .shares = {request->shares[0], request->shares[1]},
         .kind = request->kind,
         .end = all ? CORE_FINISH_LENGTH : CORE_FINISH_CONTEXT,
         .uid = request->uid,
@@ -303,8 +327,10 @@ static bool all_is_computed(struct core *core, const struct request *r)
         return false;
     last =
         BLOCK_NONE; /* once more, as one who uses the blocks: they are widened, and young again */
-    for (uint32_t from = 0; from + r->block_tokens <= r->tokens; from += r->block_tokens)
-        last = kv_cache_match(&core->cache, &r->root, last, r->ids + from, r->block_tokens);
+    for (uint32_t from = 0; from + r->block_tokens <= r->tokens; from += r->block_tokens) {
+        struct prefix_root root = request_root_at(r, from);
+        last = kv_cache_match(&core->cache, &root, last, r->ids + from, r->block_tokens);
+    }
     kv_pool_drop(&core->cache.pool, last);
     return true;
 }

@@ -103,6 +103,9 @@ struct core_request {
      * request is finished. */
     const uint64_t *domains;
     uint32_t domain_count;
+    /* Leading parts of the prompt that are wider domains' too, the widest first: kinds strictly descend to above that of
+     * domains[0], tokens do not, and end within the prompt. */
+    struct prefix_share shares[PREFIX_SHARES_MAX];
     uint32_t prompt_tokens;
     uint32_t generated_tokens; /* already published before an engine's death; else 0 */
     uint32_t

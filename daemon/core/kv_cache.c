@@ -9,7 +9,7 @@ block_id kv_cache_take(struct kv_cache *cache, const struct prefix_root *root, b
     if (kv_pool_available(&cache->pool, root->model) == 0)
         return BLOCK_NONE; /* evicting would empty the cache and gain nothing */
     for (;;) {
-        block_id block = kv_pool_take(&cache->pool, root->model, parent, root->domains[0]);
+        block_id block = kv_pool_take(&cache->pool, root->model, parent, root->sealed_in);
         if (block != BLOCK_NONE)
             return block;
         block_id victim = kv_pool_oldest(&cache->pool);
@@ -18,15 +18,15 @@ block_id kv_cache_take(struct kv_cache *cache, const struct prefix_root *root, b
     }
 }
 
-/* The block is about to stand in a chain that is sealed in domains[0]; its parent does already. */
+/* The block is about to stand in a chain that is sealed in root->sealed_in; its parent does already. */
 static void widen(struct kv_cache *cache, const struct prefix_root *root, block_id block,
                   bool whole)
 {
     if (prefix_use_of(root, prefix_index_entry(&cache->index, block)->domain) != PREFIX_WIDEN)
         return;
-    prefix_index_widen(&cache->index, block, root->domains[0]);
-    kv_pool_widen(&cache->pool, block, root->domains[0], whole);
-    effect_domain(cache->effects, CORE_BLOCK_WIDENED, block, root->domains[0]);
+    prefix_index_widen(&cache->index, block, root->sealed_in);
+    kv_pool_widen(&cache->pool, block, root->sealed_in, whole);
+    effect_domain(cache->effects, CORE_BLOCK_WIDENED, block, root->sealed_in);
 }
 
 block_id kv_cache_match(struct kv_cache *cache, const struct prefix_root *root, block_id parent,
@@ -52,7 +52,7 @@ block_id kv_cache_copy(struct kv_cache *cache, const struct prefix_root *root, b
     kv_pool_hold(&cache->pool, source); /* not the one to be evicted for its own copy */
     block_id block = kv_cache_take(cache, root, parent);
     if (block != BLOCK_NONE) {
-        if (prefix_index_entry(&cache->index, source)->domain != root->domains[0] ||
+        if (prefix_index_entry(&cache->index, source)->domain != root->sealed_in ||
             cache->pool.blocks[source].mixed ||
             cache->pool.blocks[source].domain == KV_DOMAIN_UNKNOWN)
             kv_pool_mix(&cache->pool,
@@ -81,7 +81,7 @@ static void discard_repeated(struct kv_cache *cache, const struct prefix_root *r
     for (uint32_t looks = 0; tail != BLOCK_NONE && looks < PREFIX_LOOKS; looks++) {
         const struct prefix_entry *other = prefix_index_entry(&cache->index, tail);
         block_id older = other->older;
-        if (other->tokens < entry->tokens && other->domain == root->domains[0] &&
+        if (other->tokens < entry->tokens && other->domain == root->sealed_in &&
             cache->pool.blocks[tail].state == KV_CACHED &&
             begins_with(cache, block, prefix_index_ids(&cache->index, tail), other->tokens)) {
             prefix_index_remove(&cache->index, tail);
@@ -96,7 +96,7 @@ static void seal(struct kv_cache *cache, const struct prefix_root *root, block_i
 {
     kv_pool_seal(&cache->pool, block);
     prefix_index_insert(&cache->index, root, block, cache->pool.blocks[block].parent, ids, count);
-    effect_domain(cache->effects, CORE_BLOCK_SEALED, block, root->domains[0]);
+    effect_domain(cache->effects, CORE_BLOCK_SEALED, block, root->sealed_in);
     discard_repeated(cache, root, block);
 }
 
@@ -111,7 +111,7 @@ block_id kv_cache_seal(struct kv_cache *cache, const struct prefix_root *root, b
         return first;
     }
     seal(cache, root, block, ids, count);
-    kv_pool_widen(&cache->pool, block, root->domains[0], true); /* every row was written */
+    kv_pool_widen(&cache->pool, block, root->sealed_in, true); /* every row was written */
     return block;
 }
 

@@ -26,7 +26,7 @@ struct kv_cache {
     struct effect_list *effects;
 };
 
-/* kv_pool_take() for root->domains[0], evicting as long as that helps. BLOCK_NONE: the model's share of the pool is all
+/* kv_pool_take() for root->sealed_in, evicting as long as that helps. BLOCK_NONE: the model's share of the pool is all
  * held. */
 block_id kv_cache_take(struct kv_cache *cache, const struct prefix_root *root, block_id parent);
 

@@ -34,10 +34,10 @@ void prefix_index_init(struct prefix_index *index, struct arena *arena, uint32_t
 
 enum prefix_use prefix_use_of(const struct prefix_root *root, uint64_t domain)
 {
-    uint64_t own = root->domains[0];
+    uint64_t own = root->sealed_in;
     if (domain == own)
         return PREFIX_AS_IS;
-    uint32_t i = 1;
+    uint32_t i = 0;
     while (i < root->domain_count && root->domains[i] != domain)
         i++;
     if (i >= root->domain_count)
@@ -71,7 +71,8 @@ struct prefix_root prefix_root(const struct prefix_index *index, uint32_t model,
     return (struct prefix_root){.chain = chain_after(index, &none, identity, count),
                                 .model = model,
                                 .domains = domains,
-                                .domain_count = domain_count};
+                                .domain_count = domain_count,
+                                .sealed_in = domains[0]};
 }
 
 static bool chain_equal(const struct chain *a, const struct chain *b)
@@ -201,7 +202,7 @@ block_id prefix_index_find_chain(const struct prefix_index *index, const struct 
          block = index->entries[block].next) {
         const struct prefix_entry *entry = &index->entries[block];
         if (chain_equal(&entry->chain, chain) && entry->depth == depth && entry->tokens == tokens &&
-            entry->model == root->model && prefix_domain_covers(entry->domain, root->domains[0]) &&
+            entry->model == root->model && prefix_domain_covers(entry->domain, root->sealed_in) &&
             is_wider(index, block, found))
             found = block;
     }
@@ -250,7 +251,7 @@ void prefix_index_insert(struct prefix_index *index, const struct prefix_root *r
         .next = *bucket,
         .child = BLOCK_NONE,
         .model = root->model,
-        .domain = root->domains[0],
+        .domain = root->sealed_in,
         .depth = parent == BLOCK_NONE ? 0 : index->entries[parent].depth + 1,
         .tokens = count,
     };

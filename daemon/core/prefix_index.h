@@ -43,22 +43,31 @@ struct chain_hash {
 
 #define PREFIX_MODELS_MAX 8u /* KV_MODELS_MAX */
 
+#define PREFIX_SHARES_MAX 2u /* public, group */
+
+/* The first `tokens` of a prompt are `domain`'s too: whoever computes their whole blocks seals them there. */
+struct prefix_share {
+    uint64_t domain;
+    uint32_t tokens; /* 0: none */
+};
+
 /* Where a chain begins, and which blocks may stand in it. */
 struct prefix_root {
     struct chain chain;
     uint32_t
         model; /* slot: stands for fingerprint, version, adapter and dtype while the core is open */
-    const uint64_t
-        *domains; /* [domain_count] that may be read; new blocks are sealed in the first */
+    const uint64_t *domains; /* [domain_count] that may be read */
     uint32_t domain_count;
+    uint64_t
+        sealed_in; /* domain of new blocks: domains[0], or a wider one for a part of the prompt that is others' too */
 };
 
-/* What a chain that is sealed in domains[0] may do with a block of some domain. */
+/* What a chain that is sealed in `sealed_in` may do with a block of some domain. */
 enum prefix_use {
     PREFIX_NONE, /* not the reader's at all */
     PREFIX_READ, /* copy its rows: the copy is the reader's own */
-    PREFIX_WIDEN, /* stand in the chain once it is widened to domains[0]: the reader's private block */
-    PREFIX_AS_IS /* stand in the chain: everybody in domains[0] may read it */
+    PREFIX_WIDEN, /* stand in the chain once it is widened to `sealed_in`: the reader's private block */
+    PREFIX_AS_IS /* stand in the chain: everybody in `sealed_in` may read it */
 };
 enum prefix_use prefix_use_of(const struct prefix_root *root, uint64_t domain);
 /* Private 0, group 1, public 2. */
@@ -100,7 +109,8 @@ struct prefix_index {
 void prefix_index_init(struct prefix_index *index, struct arena *arena, uint32_t block_count,
                        uint32_t block_tokens_max, struct chain_hash hash);
 
-/* identity [count]: the words that say which model this is. `domains` [domain_count] must outlive the root. */
+/* identity [count]: the words that say which model this is. `domains` [domain_count] must outlive the root; new blocks are
+ * sealed in the first. */
 struct prefix_root prefix_root(const struct prefix_index *index, uint32_t model,
                                const uint32_t *identity, uint32_t count, const uint64_t *domains,
                                uint32_t domain_count);
@@ -122,11 +132,11 @@ block_id prefix_index_closest(const struct prefix_index *index, const struct pre
 /* The newest child of `parent`; prefix_index_entry()->older leads on. */
 block_id prefix_index_children(const struct prefix_index *index, const struct prefix_root *root,
                                block_id parent);
-/* The block of `tokens` ids at `depth` under `root` with this chain value that covers domains[0], the widest; for a
+/* The block of `tokens` ids at `depth` under `root` with this chain value that covers `sealed_in`, the widest; for a
  * restart, where parents are known by value. */
 block_id prefix_index_find_chain(const struct prefix_index *index, const struct prefix_root *root,
                                  uint32_t depth, uint32_t tokens, const struct chain *chain);
-/* `block` is not in the index, nothing equal of domains[0] is, and `parent` is. The ids are copied. */
+/* `block` is not in the index, nothing equal of `sealed_in` is, and `parent` is. The ids are copied. */
 void prefix_index_insert(struct prefix_index *index, const struct prefix_root *root, block_id block,
                          block_id parent, const uint32_t *ids, uint32_t count);
 void prefix_index_remove(struct prefix_index *index, block_id block);

@@ -40,6 +40,17 @@ static uint32_t found_end(const struct request *r)
     return r->kind == CORE_SCORE ? r->scored - 1 : r->tokens - 1;
 }
 
+struct prefix_root request_root_at(const struct request *r, uint32_t position)
+{
+    struct prefix_root root = r->root;
+    for (uint32_t i = 0; i < PREFIX_SHARES_MAX; i++)
+        if (position + r->block_tokens <= r->shares[i].tokens) {
+            root.sealed_in = r->shares[i].domain;
+            break;
+        }
+    return root;
+}
+
 static bool at_a_boundary(const struct request *r)
 {
     return r->computed == request_room(r);
@@ -49,8 +60,9 @@ uint32_t request_match(struct request *r, struct kv_cache *cache)
 {
     uint32_t before = r->computed;
     while (at_a_boundary(r) && r->computed + r->block_tokens <= found_end(r)) {
+        struct prefix_root root = request_root_at(r, r->computed);
         block_id block =
-            kv_cache_match(cache, &r->root, last_block(r), r->ids + r->computed, r->block_tokens);
+            kv_cache_match(cache, &root, last_block(r), r->ids + r->computed, r->block_tokens);
         if (block == BLOCK_NONE)
             break;
         r->blocks[r->block_count++] = block;
@@ -69,8 +81,8 @@ uint32_t request_copy(struct request *r, struct kv_cache *cache)
         rows = r->block_tokens - 1;
     if (rows == 0)
         return 0;
-    block_id block =
-        kv_cache_copy(cache, &r->root, last_block(r), r->ids + r->computed, rows, &rows);
+    struct prefix_root root = request_root_at(r, r->computed);
+    block_id block = kv_cache_copy(cache, &root, last_block(r), r->ids + r->computed, rows, &rows);
     if (block == BLOCK_NONE)
         return 0;
     r->blocks[r->block_count++] = block;
@@ -85,7 +97,7 @@ bool request_makes(const struct request *maker, const struct prefix_root *reader
     return maker->root.model == reader->model && maker->sealed_count == at &&
            maker->block_count > at && from + maker->block_tokens <= maker->tokens &&
            (at == 0 || maker->blocks[at - 1] == before) && /* with it goes all history */
-           prefix_use_of(reader, maker->root.domains[0]) >= PREFIX_WIDEN &&
+           prefix_use_of(reader, request_root_at(maker, from).sealed_in) >= PREFIX_WIDEN &&
            memcmp(maker->ids + from, ids, maker->block_tokens * sizeof *ids) == 0;
 }
 
@@ -97,8 +109,9 @@ bool request_may_wait(const struct request *r)
 
 bool request_is_made_by(const struct request *r, const struct request *maker)
 {
+    struct prefix_root root = request_root_at(r, r->computed);
     return maker != r &&
-           request_makes(maker, &r->root, r->block_count, last_block(r), r->ids + r->computed);
+           request_makes(maker, &root, r->block_count, last_block(r), r->ids + r->computed);
 }
 
 void request_credit(struct request *r, uint32_t tokens)
@@ -112,7 +125,8 @@ void request_credit(struct request *r, uint32_t tokens)
 
 bool request_grow(struct request *r, struct kv_cache *cache)
 {
-    block_id block = kv_cache_take(cache, &r->root, last_block(r));
+    struct prefix_root root = request_root_at(r, request_room(r));
+    block_id block = kv_cache_take(cache, &root, last_block(r));
     if (block == BLOCK_NONE)
         return false;
     r->blocks[r->block_count++] = block;
@@ -128,7 +142,8 @@ void request_advance(struct request *r, struct kv_cache *cache)
     for (; r->sealed_count < r->computed / r->block_tokens; r->sealed_count++) {
         uint32_t i = r->sealed_count;
         block_id child = i + 1 < r->block_count ? r->blocks[i + 1] : BLOCK_NONE;
-        r->blocks[i] = kv_cache_seal(cache, &r->root, r->blocks[i], child,
+        struct prefix_root root = request_root_at(r, i * r->block_tokens);
+        r->blocks[i] = kv_cache_seal(cache, &root, r->blocks[i], child,
                                      r->ids + (size_t)i * r->block_tokens, r->block_tokens);
     }
 }
@@ -146,7 +161,8 @@ static void release_tail(struct request *r, struct kv_cache *cache)
     block_id tail = r->blocks[r->sealed_count];
     kv_pool_trim(&cache->pool, last_block(r), tail);
     uint32_t from = r->sealed_count * r->block_tokens;
-    kv_cache_seal_tail(cache, &r->root, tail, r->ids + from, r->computed - from);
+    struct prefix_root root = request_root_at(r, from);
+    kv_cache_seal_tail(cache, &root, tail, r->ids + from, r->computed - from);
 }
 
 void request_release(struct request *r, struct kv_cache *cache)
@@ -217,7 +233,8 @@ static enum llm_status sane_block(const struct request *r, uint32_t i, const str
         return LLM_OK;
     const struct prefix_entry *entry = prefix_index_entry(&cache->index, r->blocks[i]);
     /* It may have been widened since, even to a domain that r was not told of. */
-    if (!prefix_domain_covers(entry->domain, r->root.domains[0]) || entry->model != r->root.model ||
+    if (!prefix_domain_covers(entry->domain, request_root_at(r, i * r->block_tokens).sealed_in) ||
+        entry->model != r->root.model ||
         memcmp(prefix_index_ids(&cache->index, r->blocks[i]), r->ids + (size_t)i * r->block_tokens,
                r->block_tokens * sizeof *r->ids) != 0)
         return llm_fail(error, LLM_ERR_CORRUPT,

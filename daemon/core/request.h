@@ -42,6 +42,7 @@ struct request {
     uint32_t *ids;    /* [tokens_end] the engine's row; constant after open */
     block_id *blocks; /* [block_count] constant after open */
     struct prefix_root root;
+    struct prefix_share shares[PREFIX_SHARES_MAX]; /* the wider first */
     enum request_state state;
     enum core_request_kind kind;
     enum core_finish end;       /* why it ends at tokens_end: LENGTH or CONTEXT */
@@ -94,6 +95,9 @@ static inline uint32_t request_rows_end(const struct request *r)
 uint32_t request_scored_rows(const struct request *r, uint32_t rows);
 /* As many of the `rows` next rows as score at most `scored_max`. */
 uint32_t request_rows_scoring(const struct request *r, uint32_t rows, uint32_t scored_max);
+
+/* The root of the block that begins at `position`: it says where that is sealed. */
+struct prefix_root request_root_at(const struct request *r, uint32_t position);
 
 /* Skip what is already computed somewhere: extend the table by the full blocks that the cache holds for the tokens
  * that follow, but leave at least one token to compute. Returns the tokens skipped. */

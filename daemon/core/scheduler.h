@@ -18,7 +18,7 @@
  *          comes back when there is a block to spare for everyone who runs, not just for itself.
  * Owner    core.c.
  * Threads  The engine thread.
- * See      request.h, turns.h, README.md (rules 7 to 10), tests/daemon/test_scheduler.c, tests/sim/sim_order.h.
+ * See      request.h, turns.h, scheduler_sane.c (the walk), README.md (rules 7 to 10), tests/daemon/test_scheduler.c, tests/sim/sim_order.h.
  */
 #ifndef LLMD_CORE_SCHEDULER_H
 #define LLMD_CORE_SCHEDULER_H

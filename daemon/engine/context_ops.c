@@ -7,6 +7,7 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/follow.h"
 #include "daemon/engine/intake.h"
+#include "daemon/engine/ledger.h"
 #include "daemon/engine/publish.h"
 #include "shm/check.h"
 #include "shm/clock.h"
@@ -18,6 +19,9 @@
 #define UNCHANGED     UINT32_MAX /* as a gid */
 #define RECORD_LOG    LLM_CONTEXT_RECORD_WORDS
 #define SPAN_LOG      (sizeof(struct llm_probe_span) / sizeof(uint32_t))
+#define VIEW_LOG      (sizeof(struct llm_block_view) / sizeof(uint32_t))
+#define ROW_LOG       (sizeof(struct llm_ledger_row) / sizeof(uint32_t))
+#define VIEWS_MAX     128u /* in one answer */
 
 /* One submission on its way to its answer. */
 struct ask {
@@ -402,10 +406,47 @@ static enum llm_status follow(struct ask *ask)
     return status;
 }
 
-static enum llm_status unsupported(struct ask *ask)
+/* Records of `log_words` each, in the log's words. */
+static void put_words(const struct ask *ask, const void *records, uint32_t count, size_t log_words)
 {
-    return llm_fail(ask->error, LLM_ERR_UNSUPPORTED, "verb %u is not answered by this daemon",
-                    ask->body.verb);
+    uint32_t words[ROW_LOG > VIEW_LOG ? ROW_LOG : VIEW_LOG];
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(words, (const char *)records + i * log_words * sizeof *words,
+               log_words * sizeof *words);
+        llm_stream_writer_put(ask->writer, words, (uint32_t)log_words);
+    }
+}
+
+static uint32_t at_most(const struct ask *ask, size_t log_words, uint32_t most)
+{
+    uint32_t fits = room(ask) / (uint32_t)log_words;
+    fits = fits < most ? fits : most;
+    return ask->body.count < fits ? ask->body.count : fits;
+}
+
+static enum llm_status blocks(struct ask *ask)
+{
+    struct llm_block_view views[VIEWS_MAX];
+    if (!ask->connection->peer.administrator)
+        return llm_fail(ask->error, LLM_ERR_PERMISSION, "user %u may not look at the pool's blocks",
+                        ask->connection->peer.uid);
+    uint32_t count =
+        ledger_blocks(ask->engine, ask->body.length, views, at_most(ask, VIEW_LOG, VIEWS_MAX));
+    put_words(ask, views, count, VIEW_LOG);
+    charge(ask, (uint64_t)count * sizeof views[0]);
+    return LLM_OK;
+}
+
+/* Added up anew for each page; a walk over the whole pool is paid for like the bytes it looks at. */
+static enum llm_status memory(struct ask *ask)
+{
+    static struct llm_ledger_row rows[LEDGER_ROWS_MAX]; /* the engine thread's, for one call */
+    uint32_t count = ledger_take(ask->engine, ask->connection, rows, LEDGER_ROWS_MAX);
+    uint32_t first = ask->body.length < count ? ask->body.length : count;
+    uint32_t fits = at_most(ask, ROW_LOG, LEDGER_ROWS_MAX);
+    put_words(ask, rows + first, count - first < fits ? count - first : fits, ROW_LOG);
+    charge(ask, (uint64_t)core_blocks(ask->engine->core) * LOOK_BYTES);
+    return LLM_OK;
 }
 
 /* ---- The table ------------------------------------------------------------------------------------------- */
@@ -450,8 +491,8 @@ static const struct verb {
     [LLM_CONTEXT_LIST] = {list, LENGTH | COUNT, 0, CONTEXT_READ},
     [LLM_CONTEXT_FOLLOW] = {follow, ID, FINDS, CONTEXT_READ},
     [LLM_CONTEXT_PROBE] = {probe, NAME | COUNT, IDS, CONTEXT_READ},
-    [LLM_CONTEXT_BLOCKS] = {unsupported, LENGTH | COUNT, 0, CONTEXT_READ},
-    [LLM_CONTEXT_LEDGER] = {unsupported, LENGTH | COUNT, 0, CONTEXT_READ},
+    [LLM_CONTEXT_BLOCKS] = {blocks, LENGTH | COUNT, 0, CONTEXT_READ},
+    [LLM_CONTEXT_LEDGER] = {memory, LENGTH | COUNT, 0, CONTEXT_READ},
 };
 
 /* ---- The body: copied once, checked on the copy ------------------------------------------------------------ */

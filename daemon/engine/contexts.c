@@ -352,6 +352,35 @@ enum llm_status contexts_create(struct engine *engine, const struct connection *
     return make(engine, connection, &version, by, out_slot, error);
 }
 
+static_assert(PREFIX_SHARES_MAX == 2, "share_domains, share_tokens");
+
+/* What of the first `length` tokens of a context others than its fork's owner may read: by where they came from, and by the
+ * context's own mode. Wider domains first, and only what is wider than what follows. */
+static void inherit_shares(struct llm_ctx_version *fork, const struct llm_ctx_version *from,
+                           uint64_t own_domain, uint32_t length)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < PREFIX_SHARES_MAX; i++) {
+        uint32_t tokens = from->share_tokens[i] < length ? from->share_tokens[i] : length;
+        if (tokens == 0 ||
+            prefix_domain_kind(from->share_domains[i]) <= prefix_domain_kind(own_domain))
+            continue;
+        fork->share_domains[count] = from->share_domains[i];
+        fork->share_tokens[count++] = tokens;
+    }
+    if (prefix_domain_kind(own_domain) > LLM_DOMAIN_PRIVATE && count < PREFIX_SHARES_MAX) {
+        fork->share_domains[count] = own_domain;
+        fork->share_tokens[count] = length;
+    }
+}
+
+static void cut_shares(struct llm_ctx_version *version)
+{
+    for (uint32_t i = 0; i < PREFIX_SHARES_MAX; i++)
+        if (version->share_tokens[i] > version->length)
+            version->share_tokens[i] = version->length;
+}
+
 enum llm_status contexts_fork(struct engine *engine, const struct connection *connection,
                               uint32_t parent, uint32_t length, const struct context_by *by,
                               uint32_t *out_slot, struct llm_error *error)
@@ -371,6 +400,7 @@ enum llm_status contexts_fork(struct engine *engine, const struct connection *co
                                       .row = place.row,
                                       .length = place.length,
                                       .model = now->model};
+    inherit_shares(&version, now, engine->contexts.slots[parent].domains[0], length);
     engine->contexts.slots[parent].used_ns = llm_boot_ns();
     return make(engine, connection, &version, by, out_slot, error);
 }
@@ -443,15 +473,19 @@ void contexts_append(struct engine *engine, uint32_t slot, const uint32_t *ids, 
 }
 
 /* Its tokens are those of `place` from now on. */
-static void move_to(struct engine *engine, uint32_t slot, struct row_place place,
+/* `from`: whose tokens they are, and with them what others may read of them. */
+static void move_to(struct engine *engine, uint32_t slot, uint32_t from, struct row_place place,
                     const struct context_by *by)
 {
     struct llm_ctx_version next = *context_now(engine, slot);
+    memcpy(next.share_domains, context_now(engine, from)->share_domains, sizeof next.share_domains);
+    memcpy(next.share_tokens, context_now(engine, from)->share_tokens, sizeof next.share_tokens);
     bool pinned = next.pinned_tokens > 0;
     if (place.row != next.row)
         rows_hold(&engine->contexts.rows, place);
     next.row = place.row;
     next.length = place.length;
+    cut_shares(&next);
     if (next.pinned_tokens > place.length)
         next.pinned_tokens = place.length;
     contexts_write(engine, slot, &next, by);
@@ -463,8 +497,8 @@ void contexts_rewind(struct engine *engine, uint32_t slot, uint32_t length,
                      const struct context_by *by)
 {
     CHECK(engine->contexts.slots[slot].request_slot == REQUEST_NONE);
-    move_to(engine, slot, rows_cut(&engine->contexts.rows, contexts_place(engine, slot), length),
-            by);
+    move_to(engine, slot, slot,
+            rows_cut(&engine->contexts.rows, contexts_place(engine, slot), length), by);
 }
 
 void contexts_take_tokens(struct engine *engine, uint32_t slot, uint32_t other,
@@ -472,5 +506,5 @@ void contexts_take_tokens(struct engine *engine, uint32_t slot, uint32_t other,
 {
     CHECK(engine->contexts.slots[slot].request_slot == REQUEST_NONE &&
           engine->contexts.slots[other].request_slot == REQUEST_NONE);
-    move_to(engine, slot, contexts_place(engine, other), by);
+    move_to(engine, slot, other, contexts_place(engine, other), by);
 }

@@ -22,7 +22,6 @@
 
 #define SLAB_BYTES       (UINT64_C(2) << 20)
 #define POOL_BYTES_MAX   (UINT64_C(4) << 30) /* of the default; a configured pool may be larger */
-#define POOL_NAME        "kvpool"
 #define CHAIN_KEY_NAME   "kvkey"
 #define CHAIN_KEY_BYTES  32
 #define ECHO_SLAB_BLOCKS 8
@@ -116,7 +115,7 @@ static uint64_t slab_bytes(const struct engine *engine)
 static enum llm_status open_pool(struct engine *engine, struct executor_pool *out_pool,
                                  uint32_t *out_slab_count, bool *out_kept, struct llm_error *error)
 {
-    const struct kept_memory *old = kept_find(&engine->kept, POOL_NAME);
+    const struct kept_memory *old = kept_find(&engine->kept, ENGINE_POOL_NAME);
     uint64_t slab = slab_bytes(engine);
     uint64_t slabs = (old ? old->bytes : pool_bytes_wanted(engine)) / slab;
     if (slabs == 0)
@@ -127,7 +126,7 @@ static enum llm_status open_pool(struct engine *engine, struct executor_pool *ou
         slabs = UINT32_MAX / 1024;
     void *base;
     enum llm_status status =
-        kept_take(&engine->kept, POOL_NAME, slabs * slab, &base, out_kept, error);
+        kept_take(&engine->kept, ENGINE_POOL_NAME, slabs * slab, &base, out_kept, error);
     if (status != LLM_OK)
         return status;
     madvise(base, slabs * slab, MADV_DONTDUMP);
@@ -277,13 +276,21 @@ static enum llm_status take_arrays(struct engine *engine, struct llm_error *erro
     return LLM_OK;
 }
 
+static void log_model(const struct engine *engine)
+{
+    const struct executor_facts *facts = &engine->executors[0]->facts;
+    log_event(LOG_LEVEL_INFO, "model", log_text("name", facts->name), log_text("text", facts->text),
+              log_text("weights", facts->weight_bytes == 0 ? "none"
+                                  : facts->weights_kept    ? "kept"
+                                                           : "read"),
+              log_text("backend", facts->backend_text),
+              log_count("context_tokens", facts->context_tokens_max));
+}
+
 static void log_memory(const struct engine *engine)
 {
     const struct executor_facts *facts = &engine->executors[0]->facts;
-    const struct kept_memory *pool = kept_find(&engine->kept, POOL_NAME);
-    log_event(LOG_LEVEL_INFO, "model", log_text("name", facts->name), log_text("text", facts->text),
-              log_text("backend", facts->backend_text),
-              log_count("context_tokens", facts->context_tokens_max));
+    const struct kept_memory *pool = kept_find(&engine->kept, ENGINE_POOL_NAME);
     log_line(LOG_LEVEL_INFO,
              "memory MiB: weights %.1f, workspace %.1f, KV pool %.1f (%u blocks of %u tokens), "
              "requests %.1f, each client %.1f",
@@ -351,6 +358,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
     contexts_settle(engine);
     publish_announce(engine);
     egress_flush(&engine->egress, true);
+    log_model(engine);
     if (engine->generation == 1)
         log_memory(engine);
     report_ready(engine, llm_now_ns() - started_ns);

@@ -30,7 +30,8 @@
 #include "daemon/engine/users.h"
 #include "shm/status_file.h"
 
-#define ENGINE_MODELS_MAX 2 /* the default one, and echo */
+#define ENGINE_POOL_NAME  "kvpool" /* the kept memory of the KV blocks */
+#define ENGINE_MODELS_MAX 2        /* the default one, and echo */
 
 struct engine {
     /* constant after engine_open() */

@@ -38,6 +38,7 @@ struct executor_facts {
     uint32_t eos_count;
     const struct llm_vocab_view *vocab; /* NULL: tokens have no text; no stop strings */
     uint64_t weight_bytes;
+    bool weights_kept; /* found packed in memory that an earlier engine filled: no file was read */
     uint64_t workspace_bytes;
 };
 

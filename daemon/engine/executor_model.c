@@ -89,6 +89,7 @@ static void fill_facts(struct executor_facts *out, const struct model_facts *fac
         .block_bytes = facts->block_bytes,
         .eos_count = facts->config.eos_token_count,
         .weight_bytes = facts->weight_bytes,
+        .weights_kept = facts->weights_kept,
         .workspace_bytes = facts->activation_bytes,
     };
     snprintf(out->name, sizeof out->name, "%s", name);

@@ -210,6 +210,7 @@ static void join_context(struct engine *engine, const struct connection *connect
     snprintf(body->model, sizeof body->model, "%s", engine->executors[on->model]->facts.name);
     engine->tables.requests[slot].context_id = context_now(engine, on->slot)->context_id;
     engine->requests[slot].domains = on_context_domains(engine, connection, on->slot, body->flags);
+    on_context_share(engine, slot, on->slot, on->length);
 }
 
 static enum llm_status check_sampling(const struct engine *engine, uint32_t slot, uint32_t model,

@@ -66,6 +66,24 @@ struct domain_set on_context_domains(const struct engine *engine,
                           : domains_also(&connection->domains, domain);
 }
 
+void on_context_share(struct engine *engine, uint32_t slot, uint32_t context, uint32_t length)
+{
+    struct request *request = &engine->requests[slot];
+    const struct llm_ctx_version *now = context_now(engine, context);
+    uint64_t own = engine->contexts.slots[context].domains[0];
+    uint64_t sealed_in = request->domains.domains[0];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < PREFIX_SHARES_MAX; i++)
+        if (now->share_tokens[i] > 0 &&
+            prefix_domain_kind(now->share_domains[i]) > prefix_domain_kind(own) &&
+            prefix_domain_kind(now->share_domains[i]) > prefix_domain_kind(sealed_in))
+            request->shares[count++] =
+                (struct prefix_share){now->share_domains[i], now->share_tokens[i]};
+    if (count < PREFIX_SHARES_MAX && length > 0 &&
+        prefix_domain_kind(own) > prefix_domain_kind(sealed_in))
+        request->shares[count] = (struct prefix_share){own, length};
+}
+
 enum llm_status on_context_begin(struct engine *engine, const struct on_context *on, uint32_t slot,
                                  struct llm_error *error)
 {
@@ -139,6 +157,7 @@ enum llm_status on_context_resume(struct engine *engine, uint32_t slot, struct l
     if (context == CONTEXT_NONE)
         return llm_fail(error, LLM_ERR_NOT_FOUND, "the request's context is gone");
     request->domains = on_context_domains(engine, request->connection, context, record->body.flags);
+    on_context_share(engine, slot, context, 0);
     contexts_resume(engine, context, slot);
     request->context = context;
     if (!(record->body.flags & LLM_REQUEST_PIN))

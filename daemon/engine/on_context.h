@@ -51,6 +51,11 @@ struct domain_set on_context_domains(const struct engine *engine,
                                      const struct connection *connection, uint32_t slot,
                                      uint32_t flags);
 
+/* What wider domains than the request's may read of its prompt, the first `length` tokens of which are those of `context` (0: only
+ * what the context itself was forked from): the whole blocks of those tokens are sealed there, so that a document which
+ * many users may read is computed once. Its domains are set. */
+void on_context_share(struct engine *engine, uint32_t slot, uint32_t context, uint32_t length);
+
 /* Request `slot` (its record is filled in) runs on it from now on, unless it only reads. BUSY: another does. LIMIT: a pin that
  * does not fit. */
 enum llm_status on_context_begin(struct engine *engine, const struct on_context *on, uint32_t slot,

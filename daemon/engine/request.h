@@ -33,6 +33,8 @@ enum request_place {
 };
 
 struct request {
+    struct prefix_share
+        shares[PREFIX_SHARES_MAX]; /* of its context: what wider domains may read too */
     enum request_place place;
     struct connection *connection; /* NULL: its client is gone */
     struct llm_stream_writer writer;

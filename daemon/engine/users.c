@@ -40,7 +40,9 @@ uint32_t users_row(struct users *users, uint32_t uid, const struct quota *quota)
         CHECK(row < users->row_count); /* as many rows as connections, contexts and rows of ids */
         users->rows[row] = (struct engine_user){.uid = uid};
     }
-    users->rows[row].quota = *quota;
+    if (users->rows[row].connections ==
+        0) /* else its groups are known: that quota is the right one */
+        users->rows[row].quota = *quota;
     return row;
 }
 
@@ -54,6 +56,7 @@ uint32_t users_take(struct users *users, uint32_t uid, const struct quota *quota
 {
     uint32_t row = users_row(users, uid, quota);
     users->rows[row].connections++;
+    users->rows[row].quota = *quota;
     return row;
 }
 

@@ -33,7 +33,7 @@ struct engine_user {
     uint32_t contexts;       /* owned */
     uint64_t context_tokens; /* that it wrote; what forks share is counted once */
     uint64_t pinned_blocks;
-    struct quota quota; /* as of the last users_row() */
+    struct quota quota; /* as of the last users_take(), or of users_row() without a connection */
     uint32_t entries;   /* in pass number `pass` */
     uint32_t bytes;
     uint64_t pass;
@@ -52,12 +52,12 @@ enum llm_status users_open(struct users *users, uint32_t owners_max, struct llm_
     LLM_MUST_CHECK;
 void users_close(struct users *users);
 
-/* The row of `uid`, for which `quota` holds from now on; a new row is all zero. The caller counts something into it before
- * the next call. */
+/* The row of `uid`; a new row is all zero. `quota` holds from now on, unless the user is connected: then its groups are known,
+ * and what users_take() was told stays. The caller counts something into the row before the next call. */
 uint32_t users_row(struct users *users, uint32_t uid, const struct quota *quota);
 /* Something was counted out of `row`: it may be free now. */
 void users_settle(struct users *users);
-/* The row of `uid`, with one more connection; and one less. */
+/* The row of `uid`, with one more connection, and its quota; and one less. */
 uint32_t users_take(struct users *users, uint32_t uid, const struct quota *quota);
 void users_drop(struct users *users, uint32_t row);
 

@@ -370,7 +370,7 @@ START_TEST(computing_and_pinning_wait_and_change_no_token)
 }
 END_TEST
 
-START_TEST(a_publication_that_fails_leaves_pins_as_they_were)
+START_TEST(a_publication_that_fails_leaves_pin_and_mode_as_they_were)
 {
     llm_context *other;
     llm_context_info info;
@@ -380,6 +380,7 @@ START_TEST(a_publication_that_fails_leaves_pins_as_they_were)
     ck_assert_int_eq(llm_context_publish(other, "taken", &pinned, &error), LLM_ERR_EXISTS);
     ASSERT_OK(llm_context_describe(other, &info, &error));
     ck_assert(!info.pinned);
+    ck_assert_uint_eq(info.mode, 0600);
     ASSERT_OK(llm_context_pin(other, &error));
     ck_assert_int_eq(llm_context_publish(other, "taken", &pinned, &error), LLM_ERR_EXISTS);
     ASSERT_OK(llm_context_describe(other, &info, &error));
@@ -583,7 +584,7 @@ START_TEST(more_branches_than_the_queue_holds_wait_for_it)
         ck_assert_uint_eq(read_stream(streams[i], out, 16), 2);
         llm_stream_close(streams[i]);
     }
-    ck_assert_uint_eq(contexts_now(), 1);
+    settle_at(1);
 }
 END_TEST
 
@@ -948,7 +949,7 @@ int main(void)
     tcase_add_test(tc, a_second_generation_is_refused_and_a_fork_is_not);
     tcase_add_test(tc, urgency_and_branch_are_checked);
     tcase_add_test(tc, computing_and_pinning_wait_and_change_no_token);
-    tcase_add_test(tc, a_publication_that_fails_leaves_pins_as_they_were);
+    tcase_add_test(tc, a_publication_that_fails_leaves_pin_and_mode_as_they_were);
     tcase_add_test(tc, scores_are_one_number_per_token);
     tcase_add_test(tc, the_kept_branch_becomes_the_context_and_the_others_end_with_their_streams);
     tcase_add_test(tc, branches_end_also_when_they_took_every_slot);

@@ -117,6 +117,13 @@ START_TEST(the_last_quota_that_was_given_holds)
     uint32_t row = take(1000);
     ck_assert_uint_eq(users_take(&users, 1000, &more), row);
     ck_assert_uint_eq(users.rows[row].quota.requests, 7);
+    ck_assert_uint_eq(users_row(&users, 1000, &quota), row); /* who knows no groups knows less */
+    ck_assert_uint_eq(users.rows[row].quota.requests, 7);
+    users.rows[row].contexts++;
+    users_drop(&users, row);
+    users_drop(&users, row);
+    ck_assert_uint_eq(users_row(&users, 1000, &quota), row);
+    ck_assert_uint_eq(users.rows[row].quota.requests, 2);
 }
 END_TEST
 

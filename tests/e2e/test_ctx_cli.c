@@ -270,6 +270,48 @@ START_TEST(follow_reads_along_from_the_answers_first_token)
 }
 END_TEST
 
+/* ---- Branches ---------------------------------------------------------------------------------------- */
+
+#define BRANCHES 8
+
+/* What `llmctl ctx ls` counts, without its head. */
+static int contexts_now(void)
+{
+    ck_assert_int_eq(RUN("llmctl ctx ls | tail -n +2 | wc -l"), 0);
+    return atoi(out);
+}
+
+START_TEST(branches_end_with_their_streams_running_or_not)
+{
+    llm_error error = {0};
+    llm_context *context;
+    llm_stream *streams[BRANCHES];
+    llm_branch branches[BRANCHES];
+    uint32_t token, count;
+    llm_connection *llm = test_daemon_connect(&served);
+    ck_assert_int_eq(llm_context_open(llm, "team/notes", &context, &error), LLM_OK);
+    for (int i = 0; i < BRANCHES; i++) /* the even ones are complete soon */
+        branches[i] = (llm_branch){
+            .sampling = {.max_tokens = i % 2 ? 400 : 1, .ignore_eos = true, .temperature = 1}};
+    ck_assert_msg(llm_context_branch(context, branches, BRANCHES, streams, &error) == LLM_OK, "%s",
+                  error.message);
+    ck_assert_int_eq(llm_stream_read(streams[0], &token, NULL, 1, LLM_FOREVER, &count, &error),
+                     LLM_OK);
+    ck_assert_int_eq(llm_stream_read(streams[0], &token, NULL, 1, LLM_FOREVER, &count, &error),
+                     LLM_OK);
+    ck_assert_int_eq(contexts_now(), 1 + BRANCHES);
+    ck_assert_msg(llm_context_keep(context, streams[0], &error) == LLM_OK, "%s", error.message);
+    for (int i = 0; i < BRANCHES; i++)
+        llm_stream_close(streams[i]);
+    while (contexts_now() != 1) { /* and not only when the connection ends */
+        llm_context_info info;
+        ck_assert_int_eq(llm_context_describe(context, &info, &error), LLM_OK);
+    }
+    llm_context_close(context);
+    llm_disconnect(llm);
+}
+END_TEST
+
 /* ---- When something is wrong ------------------------------------------------------------------------- */
 
 START_TEST(exit_codes_say_what_went_wrong)
@@ -323,6 +365,7 @@ int main(void)
     tcase_add_test(tc, ask_leaves_the_context_as_it_was);
     tcase_add_test(tc, ask_with_keep_goes_on_in_the_context);
     tcase_add_test(tc, follow_reads_along_from_the_answers_first_token);
+    tcase_add_test(tc, branches_end_with_their_streams_running_or_not);
     tcase_add_test(tc, exit_codes_say_what_went_wrong);
     tcase_add_test(tc, a_hung_engine_is_a_time_out);
     tcase_add_test(tc, published_contexts_outlive_an_engine);

@@ -90,7 +90,7 @@ static uint32_t read_all(llm_stream *stream, uint32_t tokens[ANSWER_TOKENS + 1],
 static void answer_alone(void)
 {
     struct test_daemon daemon;
-    test_daemon_start(&daemon, (const char *const[]){NULL});
+    test_daemon_start(&daemon, (const char *const[]){"--model", "tinynotes", NULL});
     llm_connection *connection = test_daemon_connect(&daemon);
     for (int i = 0; i < QUESTIONS; i++) {
         uint32_t tokens[ANSWER_TOKENS + 1];
@@ -179,8 +179,9 @@ START_TEST(every_survivor_gets_the_answer_it_gets_alone)
     answer_alone();
 
     struct test_daemon daemon; /* 64 blocks of 16 tokens: a fraction of what the crowd would like */
-    test_daemon_start(&daemon, (const char *const[]){"--set", "kv.pool_bytes=2MiB", "--set",
-                                                     "limits.step_tokens=72", NULL});
+    test_daemon_start(&daemon,
+                      (const char *const[]){"--model", "tinynotes", "--set", "kv.pool_bytes=2MiB",
+                                            "--set", "limits.step_tokens=72", NULL});
     pid_t pids[PROCESSES];
     bool doomed[PROCESSES];
     for (int i = 0; i < PROCESSES; i++) {

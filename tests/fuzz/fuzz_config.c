@@ -6,11 +6,13 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "daemon/config_check.h"
 #include "daemon/config_text.h"
+#include "daemon/quota.h"
 #include "shm/check.h"
 #include "tests/fuzz/input.h"
 
@@ -50,15 +52,25 @@ static void put_value(struct input *in, FILE *file)
     }
 }
 
+/* A key of the table, or one of a quota: of a user or group that is there, a number, or none of these. */
 static const char *a_key(struct input *in)
 {
-    return config_key_name(input_byte(in) % config_key_count());
+    static const char *const names[] = {"root",    "@root", "0",          "@0",    "1000",
+                                        "\"a.b\"", "@",     "4294967295", "no.one"};
+    static char name[CONFIG_NAME_BYTES];
+    unsigned key = input_byte(in) % (config_key_count() + CONFIG_QUOTA_KEYS);
+    if (key < config_key_count())
+        return config_key_name(key);
+    snprintf(name, sizeof name, "quota.%s%s",
+             names[input_byte(in) % (sizeof names / sizeof *names)],
+             strchr(quota_key(key - config_key_count())->name, '.'));
+    return name;
 }
 
 /* "[table]" and "key = value", or the whole key; sometimes with a line that is neither. */
 static void put_line(struct input *in, FILE *file)
 {
-    const char *key = a_key(in), *dot = strchr(key, '.');
+    const char *key = a_key(in), *dot = strrchr(key, '.');
     uint8_t form = input_byte(in);
     if (form < 128)
         fprintf(file, "[%.*s]\n%s = ", (int)(dot - key), key, dot + 1);
@@ -105,10 +117,12 @@ static void read_text(struct config *config, const void *text, size_t bytes, boo
 static void same(const struct config *a, const struct config *b)
 {
     static char text_a[CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES], text_b[sizeof text_a];
-    for (unsigned key = 0; key < config_key_count(); key++) {
-        config_key_text(a, key, text_a, sizeof text_a);
-        config_key_text(b, key, text_b, sizeof text_b);
-        CHECK(strcmp(text_a, text_b) == 0);
+    char name_a[CONFIG_NAME_BYTES], name_b[CONFIG_NAME_BYTES];
+    CHECK(config_item_count(a) == config_item_count(b));
+    for (unsigned item = 0; item < config_item_count(a); item++) {
+        config_item(a, item, name_a, text_a, sizeof text_a);
+        config_item(b, item, name_b, text_b, sizeof text_b);
+        CHECK(strcmp(name_a, name_b) == 0 && strcmp(text_a, text_b) == 0);
     }
 }
 
@@ -130,12 +144,14 @@ static void print_and_read(const struct config *config)
 static void hand_over(const struct config *config)
 {
     static struct config engine;
-    static char pair[CONFIG_DIRECTORIES_MAX * CONFIG_PATH_BYTES + 128];
+    static char pair[CONFIG_VALUE_BYTES + CONFIG_NAME_BYTES];
     config_init(&engine);
-    for (unsigned key = 0; key < config_key_count(); key++) {
+    char name[CONFIG_NAME_BYTES];
+    static char text[CONFIG_VALUE_BYTES];
+    for (unsigned item = 0; item < config_item_count(config); item++) {
         struct llm_error error;
-        int used = snprintf(pair, sizeof pair, "%s=", config_key_name(key));
-        config_key_text(config, key, pair + used, sizeof pair - (size_t)used);
+        config_item(config, item, name, text, sizeof text);
+        snprintf(pair, sizeof pair, "%s=%s", name, text);
         CHECK(config_set_pair(&engine, pair, "llmd-engine", &error) == LLM_OK);
     }
     same(config, &engine);
@@ -146,7 +162,7 @@ static void set_pair(struct input *in, struct config *config)
 {
     static const char *const texts[] = {"a\\b", "\"",       "\\",         "a\\\"b#",
                                         "'",    "\303\251", "/a\"b:/c\\", "/"};
-    char pair[96], value[48];
+    char pair[256], value[48];
     struct llm_error error = {0};
     const char *key = a_key(in);
     uint8_t form = input_byte(in);

@@ -55,36 +55,32 @@ static void fill_ids(struct input *in, void *to, uint32_t count)
     }
 }
 
-/* What is asked for: tokens, rows, or how likely the prompt is; of the prompt alone, or on a context. */
-static void choose_kind(struct input *in, struct llm_request_body *body)
+/* What else a request may be than a prompt by itself. */
+static const uint32_t kinds[] = {
+    LLM_REQUEST_ON_CONTEXT,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_BRANCH,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE | LLM_REQUEST_PIN,
+    LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_SCORE | LLM_REQUEST_LOGPROBS,
+    LLM_REQUEST_COMPUTE,
+    LLM_REQUEST_SCORE | LLM_REQUEST_LOGPROBS,
+};
+
+static void make_kind(struct llm_request_body *body, uint8_t choice)
 {
-    static const uint32_t kinds[] = {0,
-                                     LLM_REQUEST_ON_CONTEXT,
-                                     LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_BRANCH,
-                                     LLM_REQUEST_SCORE,
-                                     LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_SCORE,
-                                     LLM_REQUEST_COMPUTE,
-                                     LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE,
-                                     LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE |
-                                         LLM_REQUEST_PIN};
-    uint8_t choice = input_byte(in);
-    uint32_t flags = kinds[choice % 8];
-    body->flags |= flags;
-    if ((flags & LLM_REQUEST_ON_CONTEXT) && !(flags & LLM_REQUEST_SCORE) && choice & 8)
-        body->prompt_tokens = 0;
-    if (!(flags & (LLM_REQUEST_SCORE | LLM_REQUEST_COMPUTE)))
-        return;
-    body->stop_id_count = body->stop_string_count = 0;
-    body->max_tokens = 1;
-    if (flags & LLM_REQUEST_COMPUTE) {
+    uint32_t kind = kinds[choice % (sizeof kinds / sizeof kinds[0])];
+    body->flags |= kind;
+    body->priority = choice / 16 % LLM_PRIORITY_COUNT;
+    if (kind & LLM_REQUEST_COMPUTE) {
         body->flags &= ~(uint32_t)LLM_REQUEST_LOGPROBS;
-        return;
+        body->max_tokens = 1;
     }
-    body->flags |= LLM_REQUEST_LOGPROBS;
-    if (body->prompt_tokens == 1)
-        body->prompt_tokens = 3;
-    body->max_tokens = body->prompt_tokens - 1 < 20 ? body->prompt_tokens - 1 : 20;
-    body->score_from = body->prompt_tokens - body->max_tokens;
+    if (kind & LLM_REQUEST_SCORE) {
+        body->score_from = body->prompt_tokens > 1 ? body->prompt_tokens / 2 : 0;
+        body->max_tokens = body->prompt_tokens - body->score_from;
+    }
+    if (kind & (LLM_REQUEST_COMPUTE | LLM_REQUEST_SCORE))
+        body->stop_id_count = body->stop_string_count = body->stop_string_bytes = 0;
 }
 
 /* A body that is in order, then up to three wrong numbers in it. Returns its bytes. */
@@ -101,10 +97,11 @@ static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tok
         .flags = shape & 64 ? LLM_REQUEST_LOGPROBS : LLM_REQUEST_HAS_SEED,
         .stop_id_count = shape & 32 ? 2 : 0,
         .stop_string_count = shape & 128 ? 2 : 0};
-    choose_kind(in, &body);
     body.stop_string_bytes = body.stop_string_count * 4;
-    struct llm_request_map map = llm_request_map(&body);
     uint8_t edits = input_byte(in);
+    if (edits & 64)
+        make_kind(&body, input_byte(in));
+    struct llm_request_map map = llm_request_map(&body);
     fill_ids(in, to + map.prompt_offset, body.prompt_tokens);
     fill_ids(in, to + map.stop_id_offset, body.stop_id_count);
     for (uint32_t i = 0; i < body.stop_string_count; i++)
@@ -181,10 +178,11 @@ static void submit(struct input *in, struct fixture_client *client)
                                    .body_offset = body_offset,
                                    .argument = fixture.engine.next_request_id - 1 - shape % 2};
     if (entry.operation == LLM_OP_GENERATE) {
-        entry.argument = context_id(in);
         entry.body_bytes =
             write_body(in, (unsigned char *)client->up + fixture.up_map.arena_offset + body_offset,
                        1 + shape / 8);
+        if (edits & 1)
+            entry.argument = context_id(in);
     }
     if (entry.operation == LLM_OP_CONTEXT)
         entry.body_bytes = write_context_body(in, (unsigned char *)client->up +

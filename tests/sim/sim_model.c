@@ -109,14 +109,18 @@ static bool was_zeroed(const struct sim_tables *tables, block_id block, uint64_t
     return true;
 }
 
+/* By loops over one array each: gcc 12 at -O1 and -O2 takes a single loop over both for one without effect. */
 static void own_rows(struct sim_tables *tables, block_id block)
 {
     const struct core_block_info *info = &tables->blocks[block].info;
+    struct sim_row *rows = tables->rows[block];
+    uint64_t *residues = tables->residue[block];
     for (uint32_t r = 0; r < info->tokens; r++) {
-        tables->rows[block][r].domain = info->domain;
-        tables->rows[block][r].copied = false;
-        tables->residue[block][r] = residue_of(info->domain, info->model);
+        rows[r].domain = info->domain;
+        rows[r].copied = false;
     }
+    for (uint32_t r = 0; r < info->tokens; r++)
+        residues[r] = residue_of(info->domain, info->model);
 }
 
 static bool row_is_cached(const struct sim_tables *tables, uint32_t model, const uint64_t *domains,

@@ -124,6 +124,63 @@ START_TEST(between_one_shot_prompts_it_finds_a_twentieth_more_than_plain_lru)
 }
 END_TEST
 
+/* ---- A flood ------------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    uint32_t requests, step_tokens, block_tokens;
+    double hurry;
+} floods[] = {
+    {"azure2023_code.csv", 2000, 1024, 64, 0.3},
+    {"azure2023_conv.csv", 9682, 1024, 64, 1},
+    {"mooncake_conversation.jsonl", 1000, 2048, 512, 0.2},
+};
+
+static void run_by_the_clock(int flood, struct figures *out_own, struct figures *out_flood,
+                             double *out_step_ms)
+{
+    struct llm_error error;
+    struct world_result result;
+    struct world_options options = replay_options(floods[flood].block_tokens, 20000);
+    options.step_tokens = floods[flood].step_tokens;
+    options.running_max = 256;
+    options.user_running_max = 228;
+    options.slots = 1024;
+    options.user_slots = 896;
+    options.clients = 0;
+    must(world_run(&trace, &options, &result, &error), &error);
+    must(figures_compute(&trace, &options, &result, FIGURES_OF_OWN, 0, out_own, &error), &error);
+    must(figures_compute(&trace, &options, &result, FIGURES_OF_FLOOD, 0, out_flood, &error),
+         &error);
+    *out_step_ms = (double)result.longest_step_ns / 1e6;
+    world_result_close(&result);
+}
+
+/* Twenty users on a simulated H200, and one who sends 50 times what they do on average. */
+START_TEST(a_flood_costs_the_others_no_more_than_twice_their_quiet_p99_and_a_step)
+{
+    struct llm_error error;
+    char path[512];
+    struct figures quiet, own, flood;
+    double step_ms;
+    snprintf(path, sizeof path, "%s/traces/%s", getenv("LLM_TESTDATA"), floods[_i].name);
+    must(trace_open(&trace, path, floods[_i].requests, &error), &error);
+    trace_hurry(&trace, floods[_i].hurry);
+    must(trace_users(&trace, 20, &error), &error);
+    run_by_the_clock(_i, &quiet, &flood, &step_ms);
+    ck_assert_uint_eq(flood.requests, 0);
+    must(trace_flood(&trace, 50, 1, &error), &error);
+    run_by_the_clock(_i, &own, &flood, &step_ms);
+    ck_assert_uint_eq(own.answered, floods[_i].requests);
+    ck_assert_uint_eq(flood.answered, 50 * floods[_i].requests / 20);
+    ck_assert_msg(own.first_p99_ms <= 2 * quiet.first_p99_ms + step_ms,
+                  "p99 of the first token: %.1f ms, quiet %.1f ms, a step %.1f ms",
+                  own.first_p99_ms, quiet.first_p99_ms, step_ms);
+    ck_assert_msg(flood.first_p99_ms > 10 * own.first_p99_ms, "the flood waits %.1f ms",
+                  flood.first_p99_ms); /* else there was room for all */
+}
+END_TEST
+
 static void close_trace(void)
 {
     trace_close(&trace);
@@ -144,6 +201,8 @@ int main(void)
     tcase_add_loop_test(tc, a_bounded_pool_is_not_half_a_point_worse_than_plain_lru, 0, 4);
     tcase_add_loop_test(tc, between_one_shot_prompts_it_finds_a_twentieth_more_than_plain_lru, 0,
                         4);
+    tcase_add_loop_test(tc, a_flood_costs_the_others_no_more_than_twice_their_quiet_p99_and_a_step,
+                        0, sizeof floods / sizeof floods[0]);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -314,7 +314,7 @@ static enum llm_status create(struct fake_contexts *contexts, uint64_t connectio
     *out_record = take(contexts, connection_id, NULL, error);
     if (!*out_record)
         return LLM_ERR_LIMIT;
-    snprintf((*out_record)->model, sizeof(*out_record)->model, "%s", model[0] ? model : "echo");
+    snprintf((*out_record)->model, sizeof(*out_record)->model, "%.63s", model[0] ? model : "echo");
     return LLM_OK;
 }
 

@@ -43,6 +43,8 @@ shm/stream.c|#define STORE|relaxed fields and log words: they count from the com
 shm/stream.c|atomic_store_explicit(&writer->record->commit,|commit(): its three callers have a point each
 shm/stream.c|static void commit|the definition
 client/slot_table.c|atomic_store_explicit(&stream->position|the process's own memory
+client/slot_table.c|&table->end_count|the process's own memory
+client/slot_table.c|&table->closing_branches|the process's own memory
 client/submit.c|atomic_store_explicit(&stream->position|the process's own memory
 client/connection.c|connection->bell_armed|the process's own memory
 client/connection.c|connection->next_liveness_ns|the process's own memory

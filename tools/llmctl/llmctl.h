@@ -62,6 +62,8 @@ enum llmctl_exit llmctl_requests(const struct arguments *arguments);       /* li
 enum llmctl_exit llmctl_errors(const struct arguments *arguments);         /* lists.c */
 enum llmctl_exit llmctl_counters(const struct arguments *arguments);       /* counters.c */
 enum llmctl_exit llmctl_trace(const struct arguments *arguments);          /* trace.c */
+enum llmctl_exit llmctl_mem(const struct arguments *arguments);            /* memory.c */
+enum llmctl_exit llmctl_kv_map(const struct arguments *arguments);         /* memory.c */
 enum llmctl_exit llmctl_check(const struct arguments *arguments);          /* check.c */
 enum llmctl_exit llmctl_ping(const struct arguments *arguments);           /* steer.c */
 enum llmctl_exit llmctl_cancel(const struct arguments *arguments);         /* steer.c */
