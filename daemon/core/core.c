@@ -394,6 +394,17 @@ static void finish(struct core *core, uint32_t slot, enum core_finish why)
     effect_request(&core->effects, CORE_REQUEST_FINISHED, slot, why);
 }
 
+void core_narrow(struct core *core, uint32_t slot, const uint64_t *domains, uint32_t domain_count)
+{
+    struct request *r = request_at(core, slot);
+    CHECK(r->state != REQUEST_FREE && domain_count > 0 && domain_count <= CORE_DOMAINS_MAX);
+    CHECK(prefix_domain_covers(r->root.sealed_in, domains[0]));
+    r->root.domains = domains;
+    r->root.domain_count = domain_count;
+    r->root.sealed_in = domains[0];
+    CHECK_SLOW(core_sane(core, NULL) == LLM_OK);
+}
+
 bool core_cancel(struct core *core, uint32_t slot, enum core_finish why)
 {
     struct request *r = request_at(core, slot);

@@ -136,6 +136,10 @@ enum llm_status core_admit(struct core *core, const struct core_request *request
  * or by core_complete() if the request is part of the plan that is out. False: the slot is empty. */
 bool core_cancel(struct core *core, uint32_t slot, enum core_finish finish);
 
+/* From now on the request seals what it computes for fewer: `domains` [domain_count] as in struct core_request, the first no
+ * wider than before. What it has sealed stays as it is. Between steps; changes nothing that the effects of the last call say. */
+void core_narrow(struct core *core, uint32_t slot, const uint64_t *domains, uint32_t domain_count);
+
 /* ---- Steps ------------------------------------------------------------------------------------------ */
 
 /* One request's part of a step: rows first_row .. first_row + token_count of the plan's arrays, which are

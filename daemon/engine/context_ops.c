@@ -99,6 +99,12 @@ static void charge(struct ask *ask, uint64_t bytes)
                  bytes < LLM_PAGE_BYTES * 64 ? (uint32_t)bytes : LLM_PAGE_BYTES * 64);
 }
 
+/* ... and for a pin that is looked for anew: every id of it is hashed. */
+static void charge_pin(struct ask *ask, uint32_t slot)
+{
+    charge(ask, (uint64_t)context_now(ask->engine, slot)->pinned_tokens * sizeof(uint32_t));
+}
+
 /* ---- Making and ending ----------------------------------------------------------------------------------- */
 
 static enum llm_status create(struct ask *ask)
@@ -157,6 +163,7 @@ static enum llm_status rewind_it(struct ask *ask)
                         ask->body.length,
                         (unsigned long long)context_now(ask->engine, ask->slot)->context_id,
                         length);
+    charge_pin(ask, ask->slot);
     contexts_rewind(ask->engine, ask->slot, ask->body.length, &ask->by);
     return LLM_OK;
 }
@@ -180,6 +187,7 @@ static enum llm_status keep(struct ask *ask)
                           (unsigned long long)ask->body.other);
     if (status != LLM_OK)
         return status;
+    charge_pin(ask, ask->slot);
     contexts_take_tokens(ask->engine, ask->slot, other, &ask->by);
     contexts_remove(ask->engine, other, NULL);
     return LLM_OK;

@@ -287,6 +287,7 @@ void contexts_change(struct engine *engine, uint32_t slot, struct llm_ctx_versio
     name_remove(engine, slot);
     contexts_write(engine, slot, next, by);
     contexts_name_add(engine, slot);
+    contexts_narrow(engine, slot);
 }
 
 /* ---- Slots ----------------------------------------------------------------------------------------------- */
@@ -472,8 +473,18 @@ void contexts_append(struct engine *engine, uint32_t slot, const uint32_t *ids, 
     contexts_write(engine, slot, &next, by);
 }
 
-/* Its tokens are those of `place` from now on. */
-/* `from`: whose tokens they are, and with them what others may read of them. */
+/* Of other tokens less may be cached than was pinned: only what is held counts, here and after an engine's death. */
+static void hold_again(struct engine *engine, uint32_t slot)
+{
+    struct llm_ctx_version next = *context_now(engine, slot);
+    uint32_t held = contexts_hold(engine, slot, next.pinned_tokens);
+    if (held == next.pinned_tokens)
+        return;
+    next.pinned_tokens = held;
+    contexts_write(engine, slot, &next, NULL);
+}
+
+/* Its tokens are those of `place` from now on. `from`: whose tokens they are, and with them what others may read of them. */
 static void move_to(struct engine *engine, uint32_t slot, uint32_t from, struct row_place place,
                     const struct context_by *by)
 {
@@ -489,8 +500,9 @@ static void move_to(struct engine *engine, uint32_t slot, uint32_t from, struct 
     if (next.pinned_tokens > place.length)
         next.pinned_tokens = place.length;
     contexts_write(engine, slot, &next, by);
+    rows_trim(&engine->contexts.rows, place);
     if (pinned)
-        contexts_hold(engine, slot, next.pinned_tokens);
+        hold_again(engine, slot);
 }
 
 void contexts_rewind(struct engine *engine, uint32_t slot, uint32_t length,

@@ -17,6 +17,9 @@ void contexts_write(struct engine *engine, uint32_t slot, struct llm_ctx_version
 /* The private half follows the version. */
 void contexts_derive(struct engine *engine, uint32_t slot);
 
+/* Others may read less of the context than before: what its request still computes is sealed for those who may. */
+void contexts_narrow(struct engine *engine, uint32_t slot);
+
 void contexts_put_free(struct engine *engine, uint32_t slot);
 void contexts_name_add(struct engine *engine, uint32_t slot);
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "daemon/engine/contexts_private.h"
+#include "daemon/engine/domains.h"
 #include "shm/check.h"
 #include "shm/clock.h"
 
@@ -12,8 +13,12 @@ enum llm_status contexts_branch(struct engine *engine, struct connection *connec
                                 struct llm_error *error)
 {
     if (connection->replayed_position == by->position) {
+        /* Its client may have written something else into the entry since: nothing but its own fork is run on, or ended. */
         uint32_t made = contexts_made_by(engine, by);
-        if (made != CONTEXT_NONE && engine->contexts.slots[made].live) {
+        if (made != CONTEXT_NONE && engine->contexts.slots[made].live &&
+            engine->contexts.slots[made].connection_id == connection->peer.id &&
+            context_now(engine, made)->uid == connection->peer.uid &&
+            context_now(engine, made)->parent_id == context_now(engine, parent)->context_id) {
             *out_slot = made;
             return LLM_OK;
         }
@@ -67,6 +72,23 @@ void contexts_resume(struct engine *engine, uint32_t slot, uint32_t request_slot
 {
     CHECK(engine->contexts.slots[slot].request_slot == REQUEST_NONE);
     engine->contexts.slots[slot].request_slot = request_slot;
+}
+
+void contexts_narrow(struct engine *engine, uint32_t slot)
+{
+    const struct context *context = &engine->contexts.slots[slot];
+    if (context->request_slot == REQUEST_NONE)
+        return;
+    struct request *request = &engine->requests[context->request_slot];
+    uint64_t before = request->domains.domains[0], now = context->domains[0];
+    if (now == before || prefix_domain_kind(now) > prefix_domain_kind(before))
+        return;                             /* for more: from the next request on */
+    if (!prefix_domain_covers(before, now)) /* another group's: neither of the two may read all */
+        now = llm_domain(LLM_DOMAIN_PRIVATE, context_now(engine, slot)->uid);
+    request->domains = domains_sealed_in(now, &request->domains);
+    if (request->place == REQUEST_IN_CORE)
+        core_narrow(engine->core, context->request_slot, request->domains.domains,
+                    request->domains.count);
 }
 
 /* ---- Pins ------------------------------------------------------------------------------------------------ */

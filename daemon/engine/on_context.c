@@ -149,7 +149,8 @@ enum llm_status on_context_resume(struct engine *engine, uint32_t slot, struct l
     if (record->context_id == 0)
         return LLM_OK;
     if (!runs_on(record->body.flags)) { /* it has all it needs, whatever became of the context */
-        if (context != CONTEXT_NONE)
+        if (context != CONTEXT_NONE &&
+            contexts_may(engine, request->connection, context, CONTEXT_READ))
             request->domains =
                 on_context_domains(engine, request->connection, context, record->body.flags);
         return LLM_OK;

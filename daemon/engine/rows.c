@@ -115,6 +115,18 @@ void rows_drop(struct rows *rows, uint32_t row)
     }
 }
 
+void rows_trim(struct rows *rows, struct row_place place)
+{
+    if (place.row == LLM_ROW_NONE || rows->own[place.row].references != 1)
+        return;
+    uint32_t before = end_of(rows, place.row);
+    CHECK(place.length <= before);
+    if (place.length == before)
+        return;
+    journal_row_end(&rows->records[place.row], place.length);
+    rows->users->rows[rows->own[place.row].owner].context_tokens -= before - place.length;
+}
+
 void rows_copy(const struct rows *rows, struct row_place place, uint32_t from, uint32_t count,
                uint32_t *out_ids)
 {

@@ -73,6 +73,8 @@ struct row_place rows_cut(const struct rows *rows, struct row_place place, uint3
 void rows_hold(struct rows *rows, struct row_place place);
 /* One context less names a place in `row` (LLM_ROW_NONE: nothing to do); rows that nobody reaches are free. */
 void rows_drop(struct rows *rows, uint32_t row);
+/* A context's version was rewound to this place: what only it could read behind it is nobody's, and charged no more. */
+void rows_trim(struct rows *rows, struct row_place place);
 /* Copy ids of positions from..from+count-1, all below place.length. */
 void rows_copy(const struct rows *rows, struct row_place place, uint32_t from, uint32_t count,
                uint32_t *out_ids);

@@ -15,7 +15,10 @@
 
 #define NOBODY 65534
 #define GROUP  4242u /* of nobody, when it is in one */
+#define AUTHOR 65533 /* another one, no administrator either; always in the group */
 #define PROMPT 100u
+#define TAIL   64u  /* whole blocks of them */
+#define ANSWER 200u /* of an answer that is long enough to be interrupted */
 
 static struct test_daemon server;
 
@@ -52,8 +55,8 @@ static void await_turn(int turn)
                      1); /* 0: the other one is gone, its asserts say why */
 }
 
-static struct nobody start_nobody(void (*what)(int turn, uint64_t argument), uint64_t argument,
-                                  bool in_group)
+static struct nobody start_user(uid_t uid, void (*what)(int turn, uint64_t argument),
+                                uint64_t argument, bool in_group)
 {
     int ends[2];
     const gid_t group = GROUP;
@@ -61,13 +64,19 @@ static struct nobody start_nobody(void (*what)(int turn, uint64_t argument), uin
     pid_t pid = fork();
     if (pid == 0) {
         close(ends[0]);
-        if (setgroups(in_group, &group) != 0 || setgid(NOBODY) != 0 || setuid(NOBODY) != 0)
+        if (setgroups(in_group, &group) != 0 || setgid(NOBODY) != 0 || setuid(uid) != 0)
             _exit(9);
         what(ends[1], argument);
         _exit(0);
     }
     close(ends[1]);
     return (struct nobody){.pid = pid, .turn = ends[0]};
+}
+
+static struct nobody start_nobody(void (*what)(int turn, uint64_t argument), uint64_t argument,
+                                  bool in_group)
+{
+    return start_user(NOBODY, what, argument, in_group);
 }
 
 static void join_nobody(const struct nobody *nobody)
@@ -299,6 +308,172 @@ START_TEST(what_was_scored_on_a_public_context_stays_the_scorers)
 }
 END_TEST
 
+/* ---- A document of one user, forked by another ------------------------------------------------------- */
+
+/* Document `which` and behind it the tail that is its forker's alone. */
+static void document_and_tail(uint32_t out[PROMPT + TAIL], uint32_t which)
+{
+    prompt_of(out, which);
+    for (uint32_t i = 0; i < TAIL; i++)
+        out[PROMPT + i] = 40000 + which * 1000 + i;
+}
+
+/* One more token behind `context`'s own and `count` ids; how many of them were found. */
+static uint32_t cached_behind(llm_context *context, const uint32_t *ids, uint32_t count)
+{
+    uint32_t token;
+    llm_stream *stream;
+    MUST(llm_generate_after(context, ids, count, &(llm_sampling){.max_tokens = 1}, &stream, error));
+    ck_assert_uint_eq(step_read(stream, &token, NULL, 1, LLM_OK), 1);
+    uint32_t cached = step_stream_info(stream).cached_tokens;
+    llm_stream_close(stream);
+    return cached;
+}
+
+/* What the caller's probe may say of the tail: nothing is there, nor what stands there. */
+static void finds_no_tail(llm_connection *connection, uint32_t which)
+{
+    uint32_t ids[PROMPT + TAIL], count = 0;
+    llm_probe_result spans[16];
+    document_and_tail(ids, which);
+    MUST(llm_cache_probe(connection, NULL, ids, PROMPT + TAIL, spans, 16, &count, error));
+    ck_assert_uint_gt(count, 1);
+    ck_assert_uint_eq(spans[count - 1].to, PROMPT + TAIL);
+    for (uint32_t i = 0; i < count; i++) {
+        if (spans[i].to <= PROMPT)
+            continue;
+        ck_assert_uint_eq(spans[i].kind, 4); /* a miss */
+        if (spans[i].cached_token != UINT32_MAX)
+            ck_assert_uint_lt(spans[i].cached_token, 40000);
+    }
+}
+
+/* Writes the documents 8 and 9 and computes the second; then the other one is at work; then asks about the first. */
+static void is_the_author(int turn, uint64_t unused)
+{
+    (void)unused;
+    uint32_t prompt[PROMPT];
+    llm_connection *connection = test_daemon_connect(&server);
+    llm_context *contexts[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        char name[32];
+        const llm_publish publish = {.mode = 0640, .gid = GROUP, .has_gid = true};
+        snprintf(name, sizeof name, "author/%u", 8 + i);
+        prompt_of(prompt, 8 + i);
+        contexts[i] = step_context(connection, prompt, PROMPT);
+        MUST(llm_context_publish(contexts[i], name, &publish, error));
+    }
+    MUST(llm_context_compute(contexts[1], error));
+    give_turn(turn);
+    await_turn(turn);
+    uint32_t block = step_info(contexts[0]).block_tokens;
+    ck_assert_uint_ge(cached_behind(contexts[0], NULL, 0), PROMPT - PROMPT % block);
+    finds_no_tail(connection, 8);
+    finds_no_tail(connection, 9);
+    give_turn(turn);
+    await_turn(turn);
+    for (uint32_t i = 0; i < 2; i++) {
+        MUST(llm_context_remove(contexts[i], error));
+        llm_context_close(contexts[i]);
+    }
+    llm_disconnect(connection);
+}
+
+static void is_the_forker(int turn, uint64_t which)
+{
+    char name[32];
+    uint32_t ids[PROMPT + TAIL];
+    llm_connection *connection = test_daemon_connect(&server);
+    llm_context *context, *fork;
+    snprintf(name, sizeof name, "author/%u", (uint32_t)which);
+    document_and_tail(ids, (uint32_t)which);
+    MUST(llm_context_open(connection, name, &context, error));
+    MUST(llm_context_fork(context, &fork, error));
+    uint32_t block = step_info(fork).block_tokens;
+    uint32_t cached = cached_behind(fork, ids + PROMPT, TAIL);
+    if (which == 8) /* nobody had computed it */
+        ck_assert_uint_eq(cached, 0);
+    else
+        ck_assert_uint_ge(cached, PROMPT - PROMPT % block);
+    llm_context_close(fork);
+    llm_context_close(context);
+    llm_disconnect(connection);
+    (void)turn;
+}
+
+/* Rows computed so far, of everything that is answered by now. */
+static uint64_t computed_rows(llm_connection *connection)
+{
+    for (int i = 0; i < 2; i++) /* a pass behind the one that answered */
+        MUST(llm_ping(connection, STEP_WAIT_NS, error));
+    return atomic_load(&server.status->engine.counters[LLM_COUNTER_TOKENS_COMPUTED]);
+}
+
+START_TEST(a_shared_document_is_computed_once_and_what_stands_behind_it_stays_private)
+{
+    llm_connection *connection = test_daemon_connect(&server);
+    struct nobody author = start_user(AUTHOR, is_the_author, 0, true);
+    await_turn(author.turn);
+    ck_assert_uint_eq(computed_rows(connection), PROMPT);
+    struct nobody nobody = start_nobody(is_the_forker, 8, true);
+    join_nobody(&nobody);
+    uint64_t rows = computed_rows(connection);
+    ck_assert_uint_eq(rows, 2 * PROMPT + TAIL);
+    nobody = start_nobody(is_the_forker, 9, true);
+    join_nobody(&nobody);
+    uint64_t more = computed_rows(connection) - rows;
+    ck_assert_uint_ge(more, TAIL);
+    ck_assert_uint_lt(more, TAIL + PROMPT / 2);
+    rows += more;
+    give_turn(author.turn);
+    await_turn(author.turn);
+    more = computed_rows(connection) - rows;
+    ck_assert_uint_ge(more, 1);
+    ck_assert_uint_lt(more, PROMPT / 2);
+    give_turn(author.turn);
+    join_nobody(&author);
+    llm_disconnect(connection);
+}
+END_TEST
+
+/* ---- A context that becomes private while it is generated on ------------------------------------------ */
+
+static uint32_t answered[PROMPT + ANSWER];
+
+static void finds_at_most(int turn, uint64_t most)
+{
+    (void)turn;
+    llm_connection *connection = test_daemon_connect(&server);
+    llm_context *context = step_context(connection, NULL, 0);
+    uint32_t cached = cached_behind(context, answered, PROMPT + ANSWER);
+    ck_assert_uint_ge(cached, PROMPT - PROMPT % step_info(context).block_tokens);
+    ck_assert_uint_le(cached, most);
+    llm_context_close(context);
+    llm_disconnect(connection);
+}
+
+START_TEST(what_is_generated_after_a_context_became_private_is_found_by_nobody_else)
+{
+    llm_stream *stream;
+    uint32_t count;
+    llm_connection *connection = test_daemon_connect(&server);
+    llm_context *context = computed(connection, 10, 0644);
+    prompt_of(answered, 10);
+    MUST(llm_generate(context, &(llm_sampling){.max_tokens = ANSWER}, &stream, error));
+    MUST(llm_stream_read(stream, answered + PROMPT, NULL, 1, STEP_WAIT_NS, &count, error));
+    MUST(llm_context_chmod(context, 0600, error));
+    uint32_t before = step_stream_info(stream).output_tokens;
+    ck_assert_uint_eq(step_read(stream, answered + PROMPT + 1, NULL, ANSWER - 1, LLM_OK),
+                      ANSWER - 1);
+    llm_stream_close(stream);
+    struct nobody nobody = start_nobody(finds_at_most, PROMPT + before, false);
+    join_nobody(&nobody);
+    MUST(llm_context_remove(context, error));
+    llm_context_close(context);
+    llm_disconnect(connection);
+}
+END_TEST
+
 int main(void)
 {
     if (geteuid() != 0) {
@@ -313,6 +488,9 @@ int main(void)
     tcase_add_test(tcase,
                    what_is_private_is_found_by_nobody_else_and_what_is_published_by_its_readers);
     tcase_add_test(tcase, what_was_scored_on_a_public_context_stays_the_scorers);
+    tcase_add_test(tcase,
+                   a_shared_document_is_computed_once_and_what_stands_behind_it_stays_private);
+    tcase_add_test(tcase, what_is_generated_after_a_context_became_private_is_found_by_nobody_else);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -57,17 +57,19 @@ static struct llm_stream_record *record_of(uint32_t client)
     return (void *)(fixture.clients[client].down + fixture.down_map.stream_offset);
 }
 
-static void submit_bytes(uint32_t client, const struct llm_context_body *body, uint32_t body_bytes,
+static void submit_entry(uint32_t client, enum llm_operation operation, uint64_t argument,
+                         const void *body, size_t fixed_bytes, uint32_t body_bytes,
                          const uint32_t *ids, uint32_t id_count, uint32_t log_words)
 {
     struct fixture_client *c = &fixture.clients[client];
     struct llm_submission *entries = (void *)(c->up + fixture.up_map.queue_offset);
     uint64_t tail = atomic_load(&up_of(client)->queue_tail);
     uint32_t epoch = llm_commit_epoch(atomic_load(&record_of(client)->commit)) + 1;
-    memcpy(c->up + fixture.up_map.arena_offset, body, sizeof *body);
+    memcpy(c->up + fixture.up_map.arena_offset, body, fixed_bytes);
     if (id_count > 0)
-        memcpy(c->up + fixture.up_map.arena_offset + sizeof *body, ids, id_count * sizeof *ids);
-    struct llm_submission entry = {.operation = LLM_OP_CONTEXT,
+        memcpy(c->up + fixture.up_map.arena_offset + fixed_bytes, ids, id_count * sizeof *ids);
+    struct llm_submission entry = {.operation = (uint8_t)operation,
+                                   .argument = argument,
                                    .stream_epoch = epoch,
                                    .log_words = log_words,
                                    .body_bytes = body_bytes};
@@ -77,6 +79,13 @@ static void submit_bytes(uint32_t client, const struct llm_context_body *body, u
     atomic_store(&place->stamp, tail + 1);
     atomic_store(&up_of(client)->queue_tail, tail + 1);
     llm_engine_ring((const void *)c->down, c->to_engine_fd);
+}
+
+static void submit_bytes(uint32_t client, const struct llm_context_body *body, uint32_t body_bytes,
+                         const uint32_t *ids, uint32_t id_count, uint32_t log_words)
+{
+    submit_entry(client, LLM_OP_CONTEXT, 0, body, sizeof *body, body_bytes, ids, id_count,
+                 log_words);
 }
 
 static uint32_t answer[1024]; /* words of the last one */
@@ -154,6 +163,21 @@ static uint64_t made_with(uint32_t client, uint32_t tokens)
     uint64_t id = create(client);
     OK(append(client, id, 0, tokens));
     return id;
+}
+
+/* Compute and pin all of it. */
+static void compute_pinned(uint32_t client, uint64_t id)
+{
+    struct llm_request_body body = {.max_tokens = 1,
+                                    .top_p = 1.0f,
+                                    .flags = LLM_REQUEST_ON_CONTEXT | LLM_REQUEST_COMPUTE |
+                                             LLM_REQUEST_PIN};
+    submit_entry(client, LLM_OP_GENERATE, id, &body, sizeof body, sizeof body, NULL, 0, 16);
+    for (int i = 0; i < 100; i++)
+        engine_step(&fixture.engine);
+    ck_assert(llm_commit_done(atomic_load(&record_of(client)->commit)));
+    memcpy(note, fixture.clients[client].down + fixture.down_map.note_offset, sizeof note);
+    ck_assert_msg(atomic_load(&record_of(client)->status) == LLM_OK, "%s", note);
 }
 
 static struct llm_context_record look(uint32_t client, uint64_t id)
@@ -450,6 +474,27 @@ START_TEST(a_user_has_so_many_contexts_and_others_still_get_some)
 }
 END_TEST
 
+START_TEST(tokens_that_were_rewound_are_charged_no_more)
+{
+    uint64_t most = fixture.engine.config.limits.context_tokens_per_user;
+    uint64_t id = made_with(OWNER, 1000);
+    uint32_t owner = fixture.engine.contexts.slots[contexts_slot(&fixture.engine, id)].owner;
+    struct engine_user *user = &fixture.engine.users.rows[owner];
+    ck_assert_uint_ge(most, 1000);
+    user->quota.context_tokens = 1000;
+    ck_assert_int_eq(append(OWNER, id, 0, 1), LLM_ERR_LIMIT);
+    OK(call(OWNER, BODY(.verb = LLM_CONTEXT_REWIND, .id = id, .length = 10)));
+    ck_assert_uint_eq(user->context_tokens, 10);
+    OK(append(OWNER, id, 0, 990));
+    OK(call(OWNER, BODY(.verb = LLM_CONTEXT_FORK, .id = id, .length = 500)));
+    uint64_t fork = answered().id;
+    OK(call(OWNER, BODY(.verb = LLM_CONTEXT_REWIND, .id = id, .length = 400)));
+    OK(call(OWNER, BODY(.verb = LLM_CONTEXT_READ, .id = fork, .length = 499, .count = 10)));
+    ck_assert_uint_eq(answer_words, 1);
+    ck_assert_uint_eq(answer[0], (499 - 10) % 250);
+}
+END_TEST
+
 START_TEST(a_models_context_has_an_end)
 {
     char sentence[LLM_NOTE_BYTES];
@@ -691,6 +736,27 @@ START_TEST(pins_are_counted_and_refused_with_the_numbers)
 }
 END_TEST
 
+START_TEST(a_pin_is_what_is_held_whatever_the_tokens_become)
+{
+    struct engine *engine = &fixture.engine;
+    uint32_t block = engine->executors[0]->facts.block_tokens;
+    uint64_t id = made_with(OWNER, 4 * block), other = create(OWNER);
+    uint32_t slot = contexts_slot(engine, id);
+    OK(append(OWNER, other, 7, 4 * block));
+    compute_pinned(OWNER, id);
+    ck_assert_uint_eq(context_now(engine, slot)->pinned_tokens, 4 * block);
+    ck_assert_uint_eq(engine->contexts.pinned_blocks, 4);
+    OK(call(OWNER, BODY(.verb = LLM_CONTEXT_REWIND, .id = id, .length = 2 * block)));
+    ck_assert_uint_eq(context_now(engine, slot)->pinned_tokens, 2 * block);
+    ck_assert_uint_eq(look(OWNER, id).pinned_blocks, 2);
+    OK(call(OWNER, BODY(.verb = LLM_CONTEXT_KEEP, .id = id, .other = other)));
+    ck_assert_uint_eq(answered().length, 4 * block);
+    ck_assert_uint_eq(answered().pinned_blocks, 0); /* none of those tokens was computed */
+    ck_assert_uint_eq(context_now(engine, slot)->pinned_tokens, 0);
+    ck_assert_uint_eq(engine->contexts.pinned_blocks, 0);
+}
+END_TEST
+
 /* ---- Deaths ------------------------------------------------------------------------------------------------ */
 
 /* The script: each line is one submission; `id` and `other` are lines whose answers have the ids. */
@@ -857,6 +923,7 @@ int main(void)
     tcase_add_test(tc, a_lease_is_renewed_and_given_up);
     tcase_add_test(tc, ids_are_never_used_twice);
     tcase_add_test(tc, a_user_has_so_many_contexts_and_others_still_get_some);
+    tcase_add_test(tc, tokens_that_were_rewound_are_charged_no_more);
     tcase_add_test(tc, a_models_context_has_an_end);
     tcase_add_loop_test(tc, nonsense_is_refused_with_a_sentence, 0,
                         sizeof nonsense / sizeof nonsense[0]);
@@ -866,6 +933,7 @@ int main(void)
     tcase_add_test(tc, an_unnamed_context_ends_with_its_request_when_its_connection_is_gone);
     tcase_add_test(tc, what_a_live_request_published_is_there_after_a_death);
     tcase_add_test(tc, pins_are_counted_and_refused_with_the_numbers);
+    tcase_add_test(tc, a_pin_is_what_is_held_whatever_the_tokens_become);
     tcase_add_test(tc, the_script_ends_as_it_should_when_nobody_dies);
     tcase_add_loop_test(tc, each_line_is_done_once_whenever_the_engine_dies, 0,
                         POINTS * PASSES_MAX);

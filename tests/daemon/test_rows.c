@@ -174,6 +174,7 @@ static void rewind_to(uint32_t context, uint32_t length)
     if (place.row != version(context)->row)
         rows_hold(&rows, place);
     move_to(context, place);
+    rows_trim(&rows, place);
     end_act(context);
 }
 
