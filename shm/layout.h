@@ -255,7 +255,7 @@ enum llm_context_verb {
     LLM_CONTEXT_CLOSE, /* ends it if it is unnamed, unleased and this connection's; else nothing; `other` as for OPEN */
     LLM_CONTEXT_REMOVE, /* ends it, named or not; its owner or an administrator */
     LLM_CONTEXT_READ,   /* `count` ids from `length` on -> ids */
-    LLM_CONTEXT_LIST, /* all that the caller may read, from slot `length` on -> records, as many as the log has room for */
+    LLM_CONTEXT_LIST, /* all that the caller may read, from slot `length` on -> records, as many as the log has room for, at most 1024 */
     LLM_CONTEXT_FOLLOW, /* the answer that is being generated on it, from its first token on, to its end */
     LLM_CONTEXT_PROBE, /* ids[count] behind the body: what of them would be found -> struct llm_probe_span */
     LLM_CONTEXT_BLOCKS, /* administrators: the pool from block `length` on -> struct llm_block_view, as many as there is room for */

@@ -12,9 +12,11 @@
 #include "shm/check.h"
 #include "shm/clock.h"
 
-#define SPANS_MAX     128u /* of one probe */
-#define SPAN_CONTEXTS 64u  /* compared with a probe's ids, to name one that has them */
-#define LOOK_BYTES    16u  /* charged for a slot that is looked at */
+#define SPANS_MAX     128u       /* of one probe */
+#define SPAN_CONTEXTS 64u        /* compared with a probe's ids, to name one that has them */
+#define SPAN_IDS      (1u << 18) /* of those contexts' ids, so many are looked at */
+#define LIST_MAX      1024u      /* records in one answer */
+#define LOOK_BYTES    16u        /* charged for a slot that is looked at */
 #define MODE_BITS     0666u
 #define UNCHANGED     UINT32_MAX /* as a gid */
 #define RECORD_LOG    LLM_CONTEXT_RECORD_WORDS
@@ -323,7 +325,9 @@ static enum llm_status close_it(struct ask *ask)
 
 static enum llm_status list(struct ask *ask)
 {
-    uint32_t slot = ask->body.length, most = ask->body.count > 0 ? ask->body.count : UINT32_MAX;
+    uint32_t slot = ask->body.length, most = ask->body.count;
+    if (most == 0 || most > LIST_MAX)
+        most = LIST_MAX;
     uint32_t looked = 0;
     for (; slot < ask->engine->contexts.count && room(ask) >= RECORD_LOG && most > 0; slot++) {
         looked++;
@@ -359,23 +363,25 @@ static uint32_t common_prefix(const struct ask *ask, uint32_t slot, uint32_t cou
 /* Name a readable context for each span whose tokens one has from the first on; not all of them are looked at. */
 static void name_contexts(struct ask *ask, struct llm_probe_span *spans, uint32_t count)
 {
-    uint32_t compared = 0, found_end = 0;
+    uint32_t compared = 0, looked = 0, found_end = 0;
     for (uint32_t i = 0; i < count; i++)
         if (spans[i].kind == LLM_PROBE_HIT || spans[i].kind == LLM_PROBE_COPY)
             found_end = spans[i].to;
-    for (uint32_t slot = 0; slot < ask->engine->contexts.count && compared < SPAN_CONTEXTS;
+    for (uint32_t slot = 0;
+         slot < ask->engine->contexts.count && compared < SPAN_CONTEXTS && looked < SPAN_IDS;
          slot++) {
         if (!ask->engine->contexts.slots[slot].live || found_end == 0 ||
             !contexts_may(ask->engine, ask->connection, slot, CONTEXT_READ))
             continue;
         uint32_t same = common_prefix(ask, slot, found_end);
         compared++;
+        looked += same;
         for (uint32_t i = 0; i < count; i++)
             if ((spans[i].kind == LLM_PROBE_HIT || spans[i].kind == LLM_PROBE_COPY) &&
                 spans[i].to <= same && spans[i].context_id == 0)
                 spans[i].context_id = context_now(ask->engine, slot)->context_id;
     }
-    charge(ask, (uint64_t)compared * found_end * sizeof(uint32_t) +
+    charge(ask, (uint64_t)looked * sizeof(uint32_t) +
                     (uint64_t)ask->engine->contexts.count * LOOK_BYTES);
 }
 
