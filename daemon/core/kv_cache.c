@@ -129,10 +129,12 @@ void kv_cache_seal_tail(struct kv_cache *cache, const struct prefix_root *root, 
         if (common < count)
             equal = BLOCK_NONE;
     }
-    if (equal == BLOCK_NONE)
+    if (equal == BLOCK_NONE) {
         seal(cache, root, block, ids, count);
-    else
+        kv_pool_widen(&cache->pool, block, root->sealed_in, false); /* begun before core_narrow() */
+    } else {
         kv_pool_swap(&cache->pool, block, equal, BLOCK_NONE);
+    }
     kv_pool_drop(&cache->pool, equal == BLOCK_NONE ? block : equal);
 }
 

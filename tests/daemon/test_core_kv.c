@@ -186,6 +186,27 @@ START_TEST(request_that_is_narrowed_seals_the_rest_for_fewer)
 }
 END_TEST
 
+START_TEST(tail_that_was_begun_before_its_request_was_narrowed_is_for_fewer)
+{
+    core_fixture_open(&f);
+    write_ids(0, FIXTURE_CONTEXT, 1);
+    ask(0, (struct core_request){.uid = ALICE,
+                                 .domains = (const uint64_t[]){ALL, ALICE},
+                                 .domain_count = 2,
+                                 .prompt_tokens = 9,
+                                 .max_tokens = 2});
+    ck_assert_uint_eq(core_fixture_step(&f), 9); /* the third block is begun */
+    const uint64_t narrow[] = {ALICE, ALL};
+    core_narrow(f.core, 0, narrow, 2);
+    core_fixture_drain(&f, 20);
+    ck_assert_int_eq(core_sane(f.core, NULL), LLM_OK);
+    memcpy(f.ids[1], f.ids[0], sizeof f.ids[0]);
+    ck_assert_uint_eq(run_alone(1, BOB, (const uint64_t[]){BOB, ALL}, 2, 11), 8);
+    memcpy(f.ids[1], f.ids[0], sizeof f.ids[0]);
+    ck_assert_uint_eq(run_alone(1, ALICE, (const uint64_t[]){ALICE, ALL}, 2, 11), 10);
+}
+END_TEST
+
 START_TEST(block_that_goes_on_privately_is_copied_and_stays_private)
 {
     core_fixture_open(&f);
@@ -591,6 +612,7 @@ static TCase *cases(void)
     tcase_add_test(tc, tail_of_a_failed_step_is_not_kept);
     tcase_add_test(tc, owner_who_uses_private_blocks_in_a_group_widens_them);
     tcase_add_test(tc, request_that_is_narrowed_seals_the_rest_for_fewer);
+    tcase_add_test(tc, tail_that_was_begun_before_its_request_was_narrowed_is_for_fewer);
     tcase_add_test(tc, block_that_goes_on_privately_is_copied_and_stays_private);
     tcase_add_loop_test(tc, found_is_what_all_readers_of_the_chain_may_read, 0,
                         (int)(sizeof privacies / sizeof privacies[0]));
