@@ -47,8 +47,9 @@ static void write_ids(uint32_t slot, uint32_t differs, uint32_t other)
 static void ask(uint32_t slot, struct core_request request)
 {
     struct llm_error error = {.message = ""};
+    const uint64_t own = request.uid;
     if (request.domain_count == 0) {
-        request.domains = &(uint64_t){request.uid};
+        request.domains = &own; /* copied before this returns */
         request.domain_count = 1;
     }
     ck_assert_msg(core_fixture_ask(&f, slot, &request, &error) == LLM_OK, "%s", error.message);
