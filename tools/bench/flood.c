@@ -424,6 +424,7 @@ static void write_report(const struct run *run)
     report_set_number(&report, "prompt", run->options->prompt);
     report_set_number(&report, "tokens", run->options->tokens);
     report_set_number(&report, "question", QUESTION_TOKENS);
+    report_set_number(&report, "step_tokens", run->options->step_tokens);
     for (int who = 0; who < WHO_COUNT; who++)
         add_row(run, who, &report);
     report_note(&report, "first: submit to first token, of the one who asks one short question at "
@@ -461,8 +462,8 @@ static enum llm_status check_options(const struct bench_options *options, struct
 static enum llm_status open_run(struct run *run, struct llm_error *error)
 {
     const struct bench_options *options = run->options;
-    char slots[48];
-    const char *settings[] = {"models.default=tinynotes", slots, NULL};
+    char slots[48], step[48];
+    const char *settings[] = {"models.default=tinynotes", slots, step, NULL};
     run->round_count = options->quick ? 1 : options->rounds;
     run->run_ns = (uint64_t)((options->quick ? 0.1 : options->seconds) * 1e9);
     run->random = 88172645463325252u;
@@ -475,6 +476,7 @@ static enum llm_status open_run(struct run *run, struct llm_error *error)
     if (!run->rounds || run->board == MAP_FAILED)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u rounds", run->round_count);
     snprintf(slots, sizeof slots, "limits.stream_slots=%u", options->flood + 1);
+    snprintf(step, sizeof step, "limits.step_tokens=%u", options->step_tokens);
     status = machine_open(&run->machine, options->cpus, options->fifo, error);
     if (status == LLM_OK)
         status = samples_open(&run->samples, SAMPLES_MAX, error);
@@ -524,5 +526,7 @@ const struct option_row flood_options[] = {
      "tokens of each of its prompts"},
     {"tokens", "N", OPTION_COUNT, offsetof(struct bench_options, tokens), 1, 1024,
      "of each of its answers"},
+    {"step-tokens", "N", OPTION_COUNT, offsetof(struct bench_options, step_tokens), 72, 16384,
+     "that a step computes (limits.step_tokens)"},
     {NULL, NULL, OPTION_FLAG, 0, 0, 0, NULL},
 };

@@ -38,6 +38,7 @@ struct bench_options {
     /* contexts; flood */
     uint32_t forks; /* contexts: `tokens` as well */
     uint32_t flood; /* requests in flight; `prompt`, `tokens` as well */
+    uint32_t step_tokens;
 
     /* ops */
     const char *op, *shape, *isa;

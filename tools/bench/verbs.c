@@ -25,7 +25,7 @@ const struct bench_verb bench_verbs[] = {
     {"flood",
      "one user's first tokens while another floods; as root",
      flood_options,
-     {.rounds = 3, .seconds = 20, .tokens = 32, .prompt = 512, .flood = 100},
+     {.rounds = 3, .seconds = 20, .tokens = 32, .prompt = 512, .flood = 100, .step_tokens = 256},
      bench_flood},
     {"ops",
      "the kernels' GB/s and GFLOP/s beside the machine's ceilings",
