@@ -42,6 +42,7 @@ struct place {
     llm_stream *stream; /* of `answer`, running */
     struct answer *answer;
     bool cancelled;
+    bool was_killed; /* an engine died under its answer */
 };
 
 struct run {
@@ -199,6 +200,7 @@ static void generate(struct place *place)
     if (!place->answer)
         return;
     MUST(llm_generate(place->context, &sampling, &place->stream, &error));
+    place->was_killed = false;
     place->cancelled = below(6) == 0;
     if (place->cancelled)
         llm_stream_cancel(place->stream);
@@ -314,12 +316,17 @@ static void drop(struct place *place)
     place->context = NULL;
 }
 
-/* Not twice within one answer's life: in flight at two deaths without a token in between, it would be poison. */
+/* Not twice under one answer: in flight at two deaths without a token in between, it would be poison. */
 static void kill_engine(void)
 {
     if (run->since_kill < 10)
         return;
     run->since_kill = 0;
+    for (uint32_t i = 0; i < CONTEXTS; i++)
+        if (run->places[i].was_killed)
+            finish(&run->places[i]);
+    for (uint32_t i = 0; i < CONTEXTS; i++)
+        run->places[i].was_killed = run->places[i].stream != NULL;
     uint64_t generation = test_daemon_generation(&run->daemon);
     test_daemon_kill_engine(&run->daemon);
     if (below(2) == 0)

@@ -361,7 +361,8 @@ static void print_counts(const struct soak *soak)
     const struct llm_status_engine *engine = &soak->daemon.status->engine;
     printf("contexts: %u engine kills under %u clients; %llu answers, %llu tokens compared, %llu "
            "forks, %llu readings of named contexts, 0 wrong, 0 lost; kill to next token: median "
-           "%.1f ms, longest %.1f ms of %u; prompt tokens %llu, of those found again %llu; %llu s, "
+           "%.1f ms, longest %.1f ms of %u; prompt tokens %llu, taken from the cache %llu (again "
+           "after each kill); %llu s, "
            "seed %llu\n",
            soak->kills, soak->clients, (unsigned long long)atomic_load(&shared->answers),
            (unsigned long long)atomic_load(&shared->tokens),

@@ -27,7 +27,7 @@ static enum llm_status parse_which(const char *which, uint64_t *out_id, llm_erro
 enum llm_status ctx_open(llm_connection *connection, const char *which, llm_context **out_context,
                          llm_error *error)
 {
-    uint64_t id;
+    uint64_t id = 0;
     enum llm_status status = parse_which(which, &id, error);
     if (status != LLM_OK)
         return status;

@@ -110,7 +110,7 @@ static enum llm_status parse_length(const char *text, uint32_t *out_length, llm_
 static enum llm_status rewind_to(llm_context *context, const struct arguments *arguments,
                                  llm_error *error)
 {
-    uint32_t length;
+    uint32_t length = 0;
     enum llm_status status = parse_length(arguments->positional[1], &length, error);
     return status == LLM_OK ? llm_context_rewind(context, length, error) : status;
 }
