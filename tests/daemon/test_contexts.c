@@ -685,6 +685,28 @@ START_TEST(a_running_answer_is_read_and_forked_as_far_as_it_is_published)
 }
 END_TEST
 
+/* Its client wrote something else into the entry after the engine had died. */
+START_TEST(a_branch_that_is_taken_in_again_runs_on_nobody_elses_context)
+{
+    struct engine *engine = &fixture.engine;
+    struct connection *stranger = &engine->connections[fixture.clients[STRANGER].slot];
+    struct llm_error error;
+    uint32_t branch;
+    uint64_t others = made_with(OWNER, 10), own = made_with(STRANGER, 5);
+    publish(OWNER, others, "letterbox", 0622);
+    const struct context_by by = {stranger->peer.id, stranger->queue.head};
+    OK(append(STRANGER, others, 0, 1));
+    uint32_t written = contexts_slot(engine, others), parent = contexts_slot(engine, own);
+    ck_assert_uint_eq(contexts_made_by(engine, &by), written);
+    stranger->replayed_position = by.position;
+    ck_assert_int_eq(contexts_branch(engine, stranger, parent, &by, &branch, &error), LLM_OK);
+    ck_assert_uint_ne(branch, written);
+    ck_assert_uint_eq(context_now(engine, branch)->parent_id, own);
+    ck_assert_uint_eq(contexts_length(engine, branch), 5);
+    stranger->replayed_position = UINT64_MAX;
+}
+END_TEST
+
 START_TEST(an_unnamed_context_ends_with_its_request_when_its_connection_is_gone)
 {
     uint64_t id = made_with(OWNER, 10);
@@ -930,6 +952,7 @@ int main(void)
     tcase_add_test(tc, names_without_an_end_and_ids_beyond_the_vocabulary_are_refused);
     tcase_add_test(tc, a_probe_covers_the_prompt_and_names_nobody_elses_context);
     tcase_add_test(tc, a_running_answer_is_read_and_forked_as_far_as_it_is_published);
+    tcase_add_test(tc, a_branch_that_is_taken_in_again_runs_on_nobody_elses_context);
     tcase_add_test(tc, an_unnamed_context_ends_with_its_request_when_its_connection_is_gone);
     tcase_add_test(tc, what_a_live_request_published_is_there_after_a_death);
     tcase_add_test(tc, pins_are_counted_and_refused_with_the_numbers);
