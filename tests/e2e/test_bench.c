@@ -186,6 +186,71 @@ START_TEST(sim_reports_what_a_trace_finds_on_a_simulated_machine)
 }
 END_TEST
 
+/* A row of `contexts`: a point as one of the clients saw it. */
+static json_t *context_row(json_t *root, const char *point, const char *client)
+{
+    size_t i;
+    json_t *each;
+    json_array_foreach(json_object_get(root, "rows"), i, each)
+    {
+        if (strcmp(json_string_value(json_object_get(each, "point")), point) == 0 &&
+            strcmp(json_string_value(json_object_get(each, "client")), client) == 0)
+            return each;
+    }
+    ck_abort_msg("no row of %s, %s in %.1500s", point, client, out);
+    return NULL;
+}
+
+START_TEST(contexts_measures_every_call_and_what_forks_take)
+{
+    static const char *const points[] = {"ping",   "fork",    "fork_close", "fork_at",
+                                         "open",   "append",  "rewind",     "read",
+                                         "branch", "publish", "forks"};
+    static const char *const clients[] = {"spin", "futex"};
+    json_t *root = report("contexts --tokens 3000 --forks 40");
+    ck_assert_uint_eq(rows(root), 2 * sizeof points / sizeof points[0]);
+    for (size_t client = 0; client < 2; client++) {
+        for (size_t point = 0; point < sizeof points / sizeof points[0]; point++) {
+            json_t *it = context_row(root, points[point], clients[client]);
+            ck_assert_double_gt(number(it, "min"), 0);
+            ck_assert_double_le(number(it, "min"), number(it, "p50"));
+            ck_assert_double_le(number(it, "p50"), number(it, "p99"));
+            ck_assert_double_ge(number(it, "samples"), 32); /* 16 in each of two rounds */
+        }
+        json_t *forks = context_row(root, "forks", clients[client]);
+        ck_assert_double_eq(number(forks, "samples"), 80);
+        ck_assert_double_eq(number(forks, "blocks"), 0); /* they share what is computed ... */
+        ck_assert_double_eq(number(forks, "bytes"),
+                            0); /* ... and the tables are as large as ever */
+        ck_assert(
+            json_is_null(json_object_get(context_row(root, "ping", clients[client]), "engine")));
+    }
+    json_decref(root);
+}
+END_TEST
+
+START_TEST(flood_asks_beside_another_user)
+{
+    if (geteuid() != 0) { /* who runs the tests cannot be two users, and is told so */
+        ck_assert_int_eq(RUN("llm-bench flood --quick 2>&1"), 1);
+        ck_assert_msg(strstr(out, "only root can be two") != NULL, "%.1500s", out);
+        return;
+    }
+    json_t *root = report("flood --requests 12 --prompt 40 --tokens 6");
+    ck_assert_uint_eq(rows(root), 3);
+    const json_t *quiet = row(root, "who", "quiet"), *flooded = row(root, "who", "flooded");
+    ck_assert_double_ge(number(quiet, "samples"), 8);
+    ck_assert_double_ge(number(flooded, "samples"), 8);
+    ck_assert_double_le(number(quiet, "first_p50"), number(quiet, "first_p99"));
+    ck_assert_double_gt(number(flooded, "first_p50"), 0);
+    ck_assert_double_eq_tol(number(flooded, "times_p50"),
+                            number(flooded, "first_p50") / number(quiet, "first_p50"), 1e-6);
+    ck_assert_double_gt(number(flooded, "step_p50"), 0);
+    ck_assert_double_gt(number(row(root, "who", "flood"), "tokens_per_s"), 0);
+    json_decref(root);
+}
+END_TEST
+
 START_TEST(csv_has_as_many_fields_in_every_line)
 {
     ck_assert_int_eq(RUN("llm-bench connections --count 2 --quick --csv 2>/dev/null"), 0);
@@ -226,6 +291,10 @@ static const struct {
     {"throughput --reader eye", 2, "--reader eye is not one of late, look, spin, futex, eventfd"},
     {"throughput --clients 40 --streams 40", 2, "40 clients of 40 streams"},
     {"throughput --tokens 8000 --prompt 8000", 2, "do not fit the echo's context"},
+    {"contexts --tokens 100", 2, "--tokens 100 is out of range 2048..1000000"},
+    {"contexts --socket /nowhere/s", 2, "leave --socket away"},
+    {"flood --socket /nowhere/s", 2, "leave --socket away"},
+    {"flood --requests 0", 2, "--requests 0 is out of range 1..400"},
     {"ops --op quickly", 2, "nothing matches --op quickly"},
     {"ops --isa fast", 2, "fast"},
     {"sim", 2, "--trace FILE is wanted"},
@@ -281,6 +350,8 @@ int main(void)
     tcase_add_test(tcase, connections_are_held_and_given_back);
     tcase_add_test(tcase, ops_has_a_row_for_every_op_of_the_table);
     tcase_add_test(tcase, sim_reports_what_a_trace_finds_on_a_simulated_machine);
+    tcase_add_test(tcase, contexts_measures_every_call_and_what_forks_take);
+    tcase_add_test(tcase, flood_asks_beside_another_user);
     tcase_add_test(tcase, csv_has_as_many_fields_in_every_line);
     tcase_add_test(tcase, a_running_daemon_is_measured_and_left_running);
     tcase_add_test(tcase, an_interrupted_bench_takes_its_daemon_down);

@@ -35,11 +35,13 @@ extern const struct bench_verb bench_verbs[]; /* up to a row without a name */
 enum llm_status bench_ipc(const struct bench_options *options, struct llm_error *error);
 enum llm_status bench_throughput(const struct bench_options *options, struct llm_error *error);
 enum llm_status bench_connections(const struct bench_options *options, struct llm_error *error);
+enum llm_status bench_contexts(const struct bench_options *options, struct llm_error *error);
+enum llm_status bench_flood(const struct bench_options *options, struct llm_error *error);
 enum llm_status bench_ops(const struct bench_options *options, struct llm_error *error);
 enum llm_status bench_sim(const struct bench_options *options, struct llm_error *error);
 
 extern const struct option_row ipc_options[], throughput_options[], connections_options[],
-    ops_options[], sim_options[];
+    contexts_options[], flood_options[], ops_options[], sim_options[];
 
 /* Whether SIGINT or SIGTERM arrived: loops end, what was started is taken down, exit code 130. */
 bool bench_interrupted(void);

@@ -35,6 +35,11 @@ struct bench_options {
     uint32_t clients, streams, requests, tokens, prompt, workers, look_us, step_us;
     bool threads;
 
+    /* contexts; flood */
+    uint32_t forks; /* contexts: `tokens` as well */
+    uint32_t flood; /* requests in flight; `prompt`, `tokens` as well */
+    uint32_t step_tokens;
+
     /* ops */
     const char *op, *shape, *isa;
     uint32_t op_threads;
