@@ -69,6 +69,7 @@ static enum llm_status check_config(const struct core_config *config, struct llm
         {"queued_max", config->queued_max, 1, config->request_slots},
         {"user_queued_max", config->user_queued_max, 1, config->queued_max},
         {"hold_slots", config->hold_slots, 0, CORE_SLOTS_MAX},
+        {"lag", config->lag, 0, CORE_LAG_MAX},
     };
     return check_ranges(ranges, sizeof ranges / sizeof ranges[0], error);
 }
@@ -77,7 +78,7 @@ static enum llm_status check_config(const struct core_config *config, struct llm
  * step_tokens, or is one of the copy and the single token that each request may get and lose again when it is preempted;
  * it may be copied into, and freed once more. Every block may be freed, and every sealed one widened, from private to
  * group to public. A request that is preempted seals its tail. core_complete: at most a block a row is sealed, or
- * widened in its stead, and a tail for each request. */
+ * widened in its stead, and a tail for each request; every block may be freed. */
 static uint32_t effects_max(const struct core_config *config, uint32_t block_count)
 {
     uint32_t taken = config->step_tokens + 2 * config->running_max;
@@ -120,6 +121,8 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     uint32_t block_count = kv_pool_blocks(&core->cache.pool);
     prefix_index_init(&core->cache.index, arena, block_count, block_tokens_max, config->hash);
     core->cache.effects = &core->effects;
+    core->cache.retired_max = config->lag > 0 ? config->step_tokens : 0; /* a row filled each */
+    core->cache.retired = arena_take(arena, core->cache.retired_max, sizeof *core->cache.retired);
     effect_list_init(&core->effects, arena, effects_max(config, block_count));
     carve_requests(core, arena, config);
     scheduler_init(&core->scheduler, arena, core->requests, config->request_slots, &core->cache,
@@ -136,9 +139,13 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     core->holds = arena_take(arena, config->hold_slots, sizeof *core->holds);
     for (uint32_t hold = 0; arena->base && hold < config->hold_slots; hold++)
         core->holds[hold].last = BLOCK_NONE;
-    core->sequences = arena_take(arena, config->running_max, sizeof *core->sequences);
-    core->plan_ids = arena_take(arena, config->step_tokens, sizeof *core->plan_ids);
-    core->plan_positions = arena_take(arena, config->step_tokens, sizeof *core->plan_positions);
+    core->lag = config->lag;
+    for (uint32_t i = 0; i <= config->lag; i++) {
+        core->sequences[i] = arena_take(arena, config->running_max, sizeof *core->sequences[i]);
+        core->plan_ids[i] = arena_take(arena, config->step_tokens, sizeof *core->plan_ids[i]);
+        core->plan_positions[i] =
+            arena_take(arena, config->step_tokens, sizeof *core->plan_positions[i]);
+    }
 }
 
 enum llm_status core_bytes(const struct core_config *config, size_t *out_bytes,
@@ -411,34 +418,42 @@ bool core_cancel(struct core *core, uint32_t slot, enum core_finish why)
     CHECK(why == CORE_FINISH_CANCELLED || why == CORE_FINISH_FAILED);
     effects_begin(core);
     bool found = r->state != REQUEST_FREE;
-    if (found && r->planned_tokens == 0)
+    if (found && r->flying_tokens == 0)
         finish(core, slot, why);
-    else if (found && r->cancelled == CORE_FINISH_NONE)
-        r->cancelled = why; /* its blocks are being written: core_complete() ends it */
+    else if (found && r->ending == CORE_FINISH_NONE)
+        r->ending = why; /* its blocks are being written: core_complete() ends it */
     effects_end(core);
     return found;
 }
 
 /* ---- Steps ------------------------------------------------------------------------------------------ */
 
+/* From now on its rows are in a plan that is out. */
 static void plan_sequence(struct core *core, struct core_plan *plan, uint32_t slot)
 {
-    const struct request *r = &core->requests[slot];
-    core->sequences[plan->sequence_count++] = (struct core_sequence){
+    struct request *r = &core->requests[slot];
+    uint32_t at = core_plan_at(core, plan->step);
+    uint32_t first = request_next_row(r), end = first + r->planned_tokens;
+    bool wants_token = r->kind == CORE_GENERATE && end == r->tokens + r->pending_tokens;
+    core->sequences[at][plan->sequence_count++] = (struct core_sequence){
         .slot = slot,
         .model = r->root.model,
         .first_row = plan->token_count,
         .token_count = r->planned_tokens,
-        .first_position = r->computed,
+        .first_position = first,
         .block_count = r->block_count,
         .blocks = r->blocks,
-        .wants_token = r->kind == CORE_GENERATE && r->computed + r->planned_tokens == r->tokens,
+        .wants_token = wants_token,
         .scored_rows = request_scored_rows(r, r->planned_tokens),
     };
-    for (uint32_t position = r->computed; position < r->computed + r->planned_tokens; position++) {
-        core->plan_ids[plan->token_count] = r->ids[position];
-        core->plan_positions[plan->token_count++] = position;
+    for (uint32_t position = first; position < end; position++) {
+        core->plan_ids[at][plan->token_count] =
+            position < r->tokens ? r->ids[position] : CORE_ID_PENDING;
+        core->plan_positions[at][plan->token_count++] = position;
     }
+    r->flying_tokens += r->planned_tokens;
+    r->planned_tokens = 0;
+    r->pending_tokens += wants_token;
 }
 
 static bool nobody_waits(const struct scheduler *s)
@@ -458,29 +473,32 @@ static bool is_pinned(const struct core *core)
 /* Write down what the scheduler decided, eldest first. */
 static struct core_plan plan_write(struct core *core)
 {
-    struct core_plan plan = {.step = ++core->steps,
-                             .sequences = core->sequences,
-                             .ids = core->plan_ids,
-                             .positions = core->plan_positions};
+    uint64_t step = ++core->steps;
+    uint32_t at = core_plan_at(core, step);
+    struct core_plan plan = {.step = step,
+                             .sequences = core->sequences[at],
+                             .ids = core->plan_ids[at],
+                             .positions = core->plan_positions[at]};
     const struct request_list *running = &core->scheduler.running;
     for (uint32_t slot = running->head; slot != REQUEST_NONE; slot = core->requests[slot].next)
         if (core->requests[slot].planned_tokens > 0)
             plan_sequence(core, &plan, slot);
+    core->sequence_counts[at] = plan.sequence_count;
     return plan;
 }
 
 bool core_plan(struct core *core, struct core_plan *out_plan)
 {
-    CHECK(!core->plan_out);
+    uint32_t plans_out = core_plans_out(core);
+    CHECK(plans_out <= core->lag);
     effects_begin(core);
-    uint32_t planned_tokens = scheduler_plan(&core->scheduler);
-    core->plan_out = planned_tokens > 0;
-    if (core->plan_out) {
+    uint32_t planned_tokens = scheduler_plan(&core->scheduler, plans_out > 0);
+    if (planned_tokens > 0) {
         *out_plan = plan_write(core);
         CHECK(out_plan->token_count == planned_tokens);
     } else {
         /* Somebody always moves, and an idle core can start somebody (README rules 8 and 16). */
-        CHECK(nobody_waits(&core->scheduler) || is_pinned(core));
+        CHECK(nobody_waits(&core->scheduler) || is_pinned(core) || plans_out > 0);
     }
     effects_end(core);
     return planned_tokens > 0;
@@ -505,37 +523,59 @@ static enum core_finish take_rows(struct core *core, const struct core_sequence 
     return r->computed == r->tokens ? CORE_FINISH_LENGTH : CORE_FINISH_NONE;
 }
 
+/* The rows are written, unless an earlier step failed; but one that was planned for a token that did not come, because the
+ * request had ended, is nobody's. */
+static bool rows_count(const struct request *r, const struct core_sequence *sequence)
+{
+    return !r->spoiled && sequence->first_position + sequence->token_count <= r->tokens;
+}
+
+static void take_result(struct core *core, const struct core_sequence *sequence,
+                        const struct core_result *result)
+{
+    struct request *r = &core->requests[sequence->slot];
+    bool goes_on = r->ending == CORE_FINISH_NONE;
+    if (result->finish == CORE_FINISH_FAILED) { /* its rows count for nothing */
+        r->spoiled = true;
+        r->ending = goes_on ? CORE_FINISH_FAILED : r->ending;
+        return;
+    }
+    if (!rows_count(r, sequence)) {
+        CHECK(!goes_on);
+        return;
+    }
+    CHECK(r->computed == sequence->first_position);
+    core->tokens_computed += sequence->token_count;
+    request_advance(r, sequence->token_count, &core->cache);
+    if (goes_on && sequence->wants_token)
+        r->ending = take_token(core, sequence->slot, result);
+    else if (goes_on && r->kind != CORE_GENERATE)
+        r->ending = take_rows(core, sequence);
+}
+
 static void complete_sequence(struct core *core, const struct core_sequence *sequence,
                               const struct core_result *result)
 {
     struct request *r = &core->requests[sequence->slot];
-    CHECK(r->planned_tokens == sequence->token_count);
-    enum core_finish end = r->cancelled != CORE_FINISH_NONE ? r->cancelled : result->finish;
-    if (result->finish != CORE_FINISH_FAILED) { /* else its rows count for nothing */
-        core->tokens_computed += r->planned_tokens;
-        request_advance(r, &core->cache);
-        if (r->cancelled == CORE_FINISH_NONE && sequence->wants_token)
-            end = take_token(core, sequence->slot, result);
-        else if (r->cancelled == CORE_FINISH_NONE && r->kind != CORE_GENERATE)
-            end = take_rows(core, sequence);
-    } else {
-        r->spoiled = true;
-    }
-    if (end != CORE_FINISH_NONE)
-        finish(core, sequence->slot, end);
+    CHECK(r->flying_tokens >= sequence->token_count && r->pending_tokens >= sequence->wants_token);
+    r->flying_tokens -= sequence->token_count;
+    r->pending_tokens -= sequence->wants_token;
+    take_result(core, sequence, result);
+    if (r->ending != CORE_FINISH_NONE && r->flying_tokens == 0)
+        finish(core, sequence->slot, r->ending);
 }
 
 void core_complete(struct core *core, const struct core_plan *plan,
                    const struct core_result *results)
 {
-    CHECK(core->plan_out && plan->step == core->steps);
+    CHECK(core_plans_out(core) > 0 && plan->step == core->steps_completed + 1);
     effects_begin(core);
+    kv_cache_free_retired(&core->cache); /* of the plan before: this is the one that named them */
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         CHECK(plan->sequences[i].wants_token || results[i].finish == CORE_FINISH_NONE ||
               results[i].finish == CORE_FINISH_FAILED);
         complete_sequence(core, &plan->sequences[i], &results[i]);
     }
-    core->plan_out = false;
     core->steps_completed++;
     effects_end(core);
 }

@@ -15,6 +15,7 @@
  *          the next call. Not doing so is a failed CHECK.
  *            loop: core_admit / core_cancel as clients ask; core_plan; run the step; core_complete.
  *          Admissions and cancels may also come between plan and complete: a cancel then waits for complete.
+ *          With a lag of 1 the next core_plan() may come before core_complete(): see CORE_ID_PENDING.
  * Ids      A request's token ids (prompt, then generated) lie in a row that the engine owns and hands over
  *          at open. The engine writes the prompt before core_admit(); core_complete() appends.
  * Owner    The engine; one core per engine. Memory is the caller's, see core_bytes().
@@ -42,6 +43,7 @@
 #define CORE_BLOCK_TOKENS_MAX 512u
 #define CORE_WEIGHT_MAX       1000u
 #define CORE_OVERDUE_STEPS    8192u
+#define CORE_LAG_MAX          1u
 
 struct core_model {
     /* Everything that a KV row depends on besides the tokens: fingerprint, weight version, adapter, KV
@@ -65,6 +67,7 @@ struct core_config {
     uint64_t overdue_steps;    /* then the first that came goes before all; 0: CORE_OVERDUE_STEPS */
     uint32_t hold_slots;       /* 0.. chains that core_hold() may hold at once */
     uint32_t score_rows;       /* scored in one step, over all SCORE requests; 0 is taken for 1 */
+    uint32_t lag;              /* 0..CORE_LAG_MAX plans that may be out when the next is made */
     uint32_t *ids;             /* of slot s: ids[s * ids_stride_words + position] */
     size_t ids_stride_words;   /* at least the largest context_tokens_max */
     struct chain_hash hash;
@@ -133,7 +136,7 @@ enum llm_status core_admit(struct core *core, const struct core_request *request
                            struct llm_error *error) LLM_MUST_CHECK;
 
 /* End a request early with `finish` CANCELLED or FAILED (a deadline, a dead client). Effects: FINISHED now,
- * or by core_complete() if the request is part of the plan that is out. False: the slot is empty. */
+ * or by the core_complete() of the last plan that is out and names the request. False: the slot is empty. */
 bool core_cancel(struct core *core, uint32_t slot, enum core_finish finish);
 
 /* From now on the request seals what it computes for fewer: `domains` [domain_count] as in struct core_request, the first no
@@ -142,9 +145,18 @@ void core_narrow(struct core *core, uint32_t slot, const uint64_t *domains, uint
 
 /* ---- Steps ------------------------------------------------------------------------------------------ */
 
+/* With a lag of 1 core_plan() may be called while one plan is out; plans are completed in order. The id that the plan
+ * before is choosing is not known then: the row says CORE_ID_PENDING, and the device takes what it sampled from the last
+ * row of the same slot in the step before. A request that turns out to be over when the earlier plan is completed (a
+ * stop, a failure, a cancel) is computed in vain in the later one; what that says of it is ignored, and FINISHED comes
+ * when it is completed. */
+#define CORE_ID_PENDING UINT32_MAX
+
 /* One request's part of a step: rows first_row .. first_row + token_count of the plan's arrays, which are
  * positions first_position .. of the request. Row for position p lies in blocks[p / block_tokens] at
- * p % block_tokens; attention reads positions 0..p. Valid until core_complete(). */
+ * p % block_tokens; attention reads positions 0..p. Valid until core_complete() of the plan; nothing that it names is
+ * free before. With a lag an entry of `blocks` for a block that an earlier plan filled may change, when that one is
+ * completed, to another block with the same rows: the old and the new are both right until this plan is completed. */
 struct core_sequence {
     uint32_t slot;
     uint32_t model;
@@ -175,12 +187,14 @@ struct core_result {
         finish; /* NONE, STOP_ID, STOP_STRING (the token counts) or FAILED (it does not) */
 };
 
-/* Plan the next step. False when there is nothing to do. Effects: blocks FREED (evicted, preempted), TAKEN, COPIED, SEALED
- * (the tails of those preempted) and WIDENED, requests STARTED and PREEMPTED. */
+/* Plan the next step. False when there is nothing to do, or nothing until the plan that is out is completed. Effects:
+ * blocks FREED (evicted, preempted), TAKEN, COPIED, SEALED (the tails of those preempted) and WIDENED, requests STARTED and
+ * PREEMPTED. */
 bool core_plan(struct core *core, struct core_plan *out_plan);
 
-/* The step is done: every row of the plan is written. `results` [plan->sequence_count]. LENGTH and CONTEXT are
- * decided here. Effects: blocks SEALED, WIDENED and FREED, per request TOKEN or SCORED, then FINISHED. */
+/* The step is done: every row of the plan, the earliest that is out, is written. `results` [plan->sequence_count].
+ * LENGTH and CONTEXT are decided here. Effects: blocks SEALED, WIDENED and FREED, per request TOKEN or SCORED, then
+ * FINISHED. */
 void core_complete(struct core *core, const struct core_plan *plan,
                    const struct core_result *results);
 

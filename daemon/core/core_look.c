@@ -11,8 +11,8 @@ static enum core_phase phase_of(const struct request *r)
         return CORE_PHASE_FREE;
     if (r->state != REQUEST_RUNNING)
         return CORE_PHASE_QUEUED;
-    return r->tokens > r->prompt_tokens && request_wants(r) == 1 ? CORE_PHASE_DECODE
-                                                                 : CORE_PHASE_PREFILL;
+    return r->tokens > r->prompt_tokens && r->tokens - r->computed == 1 ? CORE_PHASE_DECODE
+                                                                        : CORE_PHASE_PREFILL;
 }
 
 static uint32_t generated_tokens(const struct request *r)
@@ -58,7 +58,8 @@ struct core_counts core_counts(const struct core *core)
 
 /* ---- The invariant, walked -------------------------------------------------------------------------- */
 
-/* "Every reference to a block has a holder: a held child, a request whose last block it is, or a hold." */
+/* "Every reference to a block has a holder: a held child, a request whose last block it is, a hold, or the plan
+ * that is out, of a retired block." */
 static enum llm_status sane_references(const struct core *core, struct llm_error *error)
 {
     const struct kv_pool *pool = &core->cache.pool;
@@ -75,6 +76,8 @@ static enum llm_status sane_references(const struct core *core, struct llm_error
     for (uint32_t hold = 0; hold < core->hold_slots; hold++)
         if (core->holds[hold].last != BLOCK_NONE)
             holders[core->holds[hold].last]++;
+    for (uint32_t i = 0; i < core->cache.retired_count; i++)
+        holders[core->cache.retired[i]]++;
     for (block_id block = 0; block < kv_pool_blocks(pool); block++)
         if (pool->blocks[block].references != holders[block])
             return llm_fail(error, LLM_ERR_CORRUPT,
@@ -120,6 +123,33 @@ static enum llm_status sane_tails(const struct core *core, struct llm_error *err
     return LLM_OK;
 }
 
+/* "What a request has in plans is what the plans that are out say of it, without a gap behind what is computed." */
+static enum llm_status sane_plans(const struct core *core, uint32_t slot, struct llm_error *error)
+{
+    const struct request *r = &core->requests[slot];
+    uint32_t rows = 0, tokens = 0;
+    bool gap = false;
+    for (uint64_t step = core->steps_completed + 1; step <= core->steps; step++) {
+        uint32_t at = core_plan_at(core, step);
+        for (uint32_t i = 0; i < core->sequence_counts[at]; i++) {
+            const struct core_sequence *s = &core->sequences[at][i];
+            if (s->slot != slot)
+                continue;
+            gap = gap || s->first_position != r->computed + rows;
+            rows += s->token_count;
+            tokens += s->wants_token;
+        }
+    }
+    gap = gap && r->ending == CORE_FINISH_NONE; /* else what came before may have failed */
+    if (rows != r->flying_tokens || tokens != r->pending_tokens || gap)
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "core: request slot %u has %u rows and %u tokens in plans that are out, "
+                        "counted are %u and %u%s",
+                        slot, rows, tokens, r->flying_tokens, r->pending_tokens,
+                        gap ? ", with a gap" : "");
+    return LLM_OK;
+}
+
 enum llm_status core_sane(const struct core *core, struct llm_error *error)
 {
     enum llm_status status = kv_cache_sane(&core->cache, error);
@@ -129,10 +159,12 @@ enum llm_status core_sane(const struct core *core, struct llm_error *error)
         const struct request *r = &core->requests[slot];
         if (r->state != REQUEST_FREE)
             status = request_sane(r, &core->cache, error);
-        if (status == LLM_OK && r->planned_tokens > 0 && !core->plan_out)
-            status = llm_fail(error, LLM_ERR_CORRUPT,
-                              "core: request slot %u is planned, but no plan is out", slot);
+        if (status == LLM_OK && r->state != REQUEST_FREE)
+            status = sane_plans(core, slot, error);
     }
+    if (status == LLM_OK && core->cache.retired_count > 0 && core_plans_out(core) == 0)
+        status = llm_fail(error, LLM_ERR_CORRUPT, "core: %u blocks are retired, but no plan is out",
+                          core->cache.retired_count);
     if (status == LLM_OK)
         status = sane_references(core, error);
     if (status == LLM_OK)

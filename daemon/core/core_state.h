@@ -17,6 +17,8 @@
 
 static_assert(PREFIX_MODELS_MAX == KV_MODELS_MAX, "one number of models");
 
+#define CORE_PLANS_MAX (CORE_LAG_MAX + 1)
+
 struct hold {
     block_id last; /* pinned, and with it the chain before it; BLOCK_NONE: not held */
     uint32_t blocks;
@@ -28,20 +30,33 @@ struct core {
     struct scheduler scheduler;
     struct effect_list effects;
     struct core_model models[CORE_MODELS_MAX];
-    struct request *requests;        /* [request_slots] */
-    struct hold *holds;              /* [hold_slots] */
-    struct core_sequence *sequences; /* the plan that is out: [running_max] */
-    uint32_t *plan_ids;              /* [step_tokens] */
-    uint32_t *plan_positions;        /* [step_tokens] */
+    struct request *requests; /* [request_slots] */
+    struct hold *holds;       /* [hold_slots] */
+    /* Of the plan of step s, at core_plan_at(). */
+    struct core_sequence *sequences[CORE_PLANS_MAX]; /* [running_max] */
+    uint32_t *plan_ids[CORE_PLANS_MAX];              /* [step_tokens] */
+    uint32_t *plan_positions[CORE_PLANS_MAX];        /* [step_tokens] */
+    uint32_t sequence_counts[CORE_PLANS_MAX];
+    uint32_t lag;
     uint32_t request_slots;
     uint32_t hold_slots;
     uint32_t model_count;
-    bool plan_out;
     bool effects_taken; /* the list of the last call was looked at */
     uint64_t steps;     /* planned so far */
     uint64_t steps_completed;
     uint64_t tokens_computed;
 };
+
+static inline uint32_t core_plans_out(const struct core *core)
+{
+    return (uint32_t)(core->steps - core->steps_completed);
+}
+
+/* Where the plan of a step is kept. */
+static inline uint32_t core_plan_at(const struct core *core, uint64_t step)
+{
+    return (uint32_t)(step % (core->lag + 1));
+}
 
 /* Where chains of `model` begin for a reader of `domains` [domain_count], which must outlive it. */
 struct prefix_root core_root(const struct core *core, uint32_t model, const uint64_t *domains,

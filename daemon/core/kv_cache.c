@@ -100,14 +100,31 @@ static void seal(struct kv_cache *cache, const struct prefix_root *root, block_i
     discard_repeated(cache, root, block);
 }
 
+/* The plan that is out reads, or has been told to read, this one: it stays as it is until that is done. */
+static void retire(struct kv_cache *cache, block_id block, block_id first, block_id child)
+{
+    CHECK(cache->retired_count < cache->retired_max);
+    kv_pool_stand_in(&cache->pool, block, first, child);
+    cache->retired[cache->retired_count++] = block;
+}
+
+void kv_cache_free_retired(struct kv_cache *cache)
+{
+    while (cache->retired_count > 0)
+        kv_pool_drop(&cache->pool, cache->retired[--cache->retired_count]);
+}
+
 block_id kv_cache_seal(struct kv_cache *cache, const struct prefix_root *root, block_id block,
-                       block_id child, const uint32_t *ids, uint32_t count)
+                       block_id child, const uint32_t *ids, uint32_t count, bool named)
 {
     block_id parent = cache->pool.blocks[block].parent;
     block_id first = prefix_index_find(&cache->index, root, parent, ids, count, PREFIX_WIDEN);
     if (first != BLOCK_NONE) {
         widen(cache, root, first, true);
-        kv_pool_swap(&cache->pool, block, first, child);
+        if (named)
+            retire(cache, block, first, child);
+        else
+            kv_pool_swap(&cache->pool, block, first, child);
         return first;
     }
     seal(cache, root, block, ids, count);

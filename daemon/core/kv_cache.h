@@ -24,6 +24,9 @@ struct kv_cache {
     struct kv_pool pool;
     struct prefix_index index;
     struct effect_list *effects;
+    /* [retired_max] given up for an equal one, but named by the plan that is out: held until that is done */
+    block_id *retired;
+    uint32_t retired_count, retired_max;
 };
 
 /* kv_pool_take() for root->sealed_in, evicting as long as that helps. BLOCK_NONE: the model's share of the pool is all
@@ -42,9 +45,11 @@ block_id kv_cache_copy(struct kv_cache *cache, const struct prefix_root *root, b
 
 /* All rows of `block` are written and hold `ids` [count]. `child` is the caller's next block, BLOCK_NONE if the
  * caller's own reference is to `block`. Returns the block to use from now on: `block`, now findable, or an
- * equal one that was there first; `block` is then free. */
+ * equal one that was there first; `block` is then free, or, where a plan that is out names it (`named`), retired. */
 block_id kv_cache_seal(struct kv_cache *cache, const struct prefix_root *root, block_id block,
-                       block_id child, const uint32_t *ids, uint32_t count);
+                       block_id child, const uint32_t *ids, uint32_t count, bool named);
+/* No plan that is out names a retired block any more. */
+void kv_cache_free_retired(struct kv_cache *cache);
 
 /* The same for a block of which only the first `count` rows are written. The caller's reference to it ends: it is
  * cached, or free where a sibling holds the same. */

@@ -254,7 +254,7 @@ void kv_pool_widen(struct kv_pool *pool, block_id block, uint64_t domain, bool w
     b->domain = domain;
 }
 
-void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child)
+void kv_pool_stand_in(struct kv_pool *pool, block_id from, block_id to, block_id child)
 {
     CHECK(from != to && pool->blocks[from].references == 1 && !pool->blocks[from].sealed);
     kv_pool_hold(pool, to);
@@ -262,6 +262,11 @@ void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id chi
         CHECK(pool->blocks[child].state == KV_HELD && pool->blocks[child].parent == from);
         pool->blocks[child].parent = to;
     }
+}
+
+void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child)
+{
+    kv_pool_stand_in(pool, from, to, child);
     kv_pool_drop(pool, from);
 }
 

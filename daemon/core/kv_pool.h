@@ -124,6 +124,8 @@ void kv_pool_widen(struct kv_pool *pool, block_id block, uint64_t domain, bool w
 /* `child` (or, with BLOCK_NONE, the caller's own reference) moves from `from` to `to`, a block with the same
  * content; `from` is dropped. */
 void kv_pool_swap(struct kv_pool *pool, block_id from, block_id to, block_id child);
+/* The same, but the reference to `from` stays, and is the caller's to drop. */
+void kv_pool_stand_in(struct kv_pool *pool, block_id from, block_id to, block_id child);
 /* The cached block to evict next, as kv_order.h says; it has no child. BLOCK_NONE: none is cached. */
 block_id kv_pool_oldest(const struct kv_pool *pool);
 /* Cached to free. The caller has taken the block out of the prefix index; it must be kv_pool_oldest(). */

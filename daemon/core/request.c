@@ -20,10 +20,11 @@ static uint32_t first_scored_row(const struct request *r)
 uint32_t request_scored_rows(const struct request *r, uint32_t rows)
 {
     uint32_t from = first_scored_row(r);
-    uint32_t end = r->computed + rows;
+    uint32_t next = request_next_row(r);
+    uint32_t end = next + rows;
     if (end <= from)
         return 0;
-    return end - (from > r->computed ? from : r->computed);
+    return end - (from > next ? from : next);
 }
 
 uint32_t request_rows_scoring(const struct request *r, uint32_t rows, uint32_t scored_max)
@@ -133,18 +134,18 @@ bool request_grow(struct request *r, struct kv_cache *cache)
     return true;
 }
 
-void request_advance(struct request *r, struct kv_cache *cache)
+void request_advance(struct request *r, uint32_t rows, struct kv_cache *cache)
 {
-    r->computed += r->planned_tokens;
-    r->planned_tokens = 0;
+    r->computed += rows;
     r->computed_peak = r->computed > r->computed_peak ? r->computed : r->computed_peak;
     CHECK(r->computed <= request_room(r) && r->computed <= r->tokens);
     for (; r->sealed_count < r->computed / r->block_tokens; r->sealed_count++) {
         uint32_t i = r->sealed_count;
         block_id child = i + 1 < r->block_count ? r->blocks[i + 1] : BLOCK_NONE;
         struct prefix_root root = request_root_at(r, i * r->block_tokens);
-        r->blocks[i] = kv_cache_seal(cache, &root, r->blocks[i], child,
-                                     r->ids + (size_t)i * r->block_tokens, r->block_tokens);
+        r->blocks[i] =
+            kv_cache_seal(cache, &root, r->blocks[i], child, r->ids + (size_t)i * r->block_tokens,
+                          r->block_tokens, r->flying_tokens > 0);
     }
 }
 
@@ -167,6 +168,7 @@ static void release_tail(struct request *r, struct kv_cache *cache)
 
 void request_release(struct request *r, struct kv_cache *cache)
 {
+    CHECK(r->flying_tokens == 0 && r->pending_tokens == 0);
     if (r->computed % r->block_tokens != 0 && !r->spoiled)
         release_tail(r, cache);
     else
@@ -246,18 +248,24 @@ static enum llm_status sane_block(const struct request *r, uint32_t i, const str
 enum llm_status request_sane(const struct request *r, const struct kv_cache *cache,
                              struct llm_error *error)
 {
+    uint32_t blocks = request_blocks_for(r, request_next_row(r));
     if (r->computed > r->tokens || r->tokens > r->tokens_end || r->computed > request_room(r) ||
-        r->planned_tokens > request_wants(r) || r->sealed_count != r->computed / r->block_tokens ||
-        r->block_count != request_blocks_for(r, r->computed + r->planned_tokens))
+        r->planned_tokens > 0 || r->sealed_count != r->computed / r->block_tokens ||
+        r->block_count < blocks || (r->block_count > blocks && r->ending == CORE_FINISH_NONE))
         return llm_fail(
             error, LLM_ERR_CORRUPT,
-            "request %llu: %u tokens of at most %u, %u computed, %u planned, %u blocks of "
+            "request %llu: %u tokens of at most %u, %u computed, %u in plans, %u blocks of "
             "%u rows, %u sealed",
             (unsigned long long)r->request_id, r->tokens, r->tokens_end, r->computed,
-            r->planned_tokens, r->block_count, r->block_tokens, r->sealed_count);
-    if (r->state != REQUEST_RUNNING && r->block_count > 0)
-        return llm_fail(error, LLM_ERR_CORRUPT, "request %llu: waits and holds %u blocks",
-                        (unsigned long long)r->request_id, r->block_count);
+            r->flying_tokens, r->block_count, r->block_tokens, r->sealed_count);
+    if (r->flying_tokens == 0 && (r->pending_tokens > 0 || r->ending != CORE_FINISH_NONE))
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "request %llu: is in no plan, but waits for a token or for its end",
+                        (unsigned long long)r->request_id);
+    if (r->state != REQUEST_RUNNING && (r->block_count > 0 || r->flying_tokens > 0))
+        return llm_fail(error, LLM_ERR_CORRUPT,
+                        "request %llu: waits, holds %u blocks and has %u rows in plans",
+                        (unsigned long long)r->request_id, r->block_count, r->flying_tokens);
     enum llm_status status = LLM_OK;
     for (uint32_t i = 0; i < r->block_count && status == LLM_OK; i++)
         status = sane_block(r, i, cache, error);

@@ -16,6 +16,8 @@
  *          scored must be computed; all others may be found.
  * Waiting  A request that stands where a block ends, and whose next block another is filling with the same ids,
  *          sits out until that block is sealed, or its maker is gone (request_is_made_by).
+ * Lag      Rows of plans that are out are `flying`: they follow those that are computed, and the next plan's follow them. Ids that
+ *          those plans choose are `pending`: counted, not known.
  * Owner    core.c owns the table; each request is in one list of the scheduler, or in none when free.
  * Threads  The engine thread.
  * See      scheduler.h, kv_cache.h, README.md ("Life of a request").
@@ -45,8 +47,8 @@ struct request {
     struct prefix_share shares[PREFIX_SHARES_MAX]; /* the wider first */
     enum request_state state;
     enum core_request_kind kind;
-    enum core_finish end;       /* why it ends at tokens_end: LENGTH or CONTEXT */
-    enum core_finish cancelled; /* set while a plan is out: end it when the step is done */
+    enum core_finish end;    /* why it ends at tokens_end: LENGTH or CONTEXT */
+    enum core_finish ending; /* it is over; it ends with the last plan that names it */
     uint32_t uid;
     /* the scheduler's */
     uint32_t user;          /* its entry in the turns */
@@ -65,17 +67,15 @@ struct request {
     uint32_t computed_peak;  /* the most it ever had computed, before preemptions */
     uint32_t cached_tokens;  /* of the prompt, found instead of computed the first time */
     uint32_t scored;         /* SCORE: positions below it are scored, or not asked for */
-    uint32_t planned_tokens; /* rows in the plan that is being made or is out */
-    uint32_t block_count;    /* ceil(computed / block_tokens), more while planned */
+    uint32_t flying_tokens;  /* rows in plans that are out */
+    uint32_t planned_tokens; /* rows in the plan that is being made */
+    uint32_t pending_tokens; /* ids that plans that are out choose, one each */
+    uint32_t block_count;    /* for the rows computed, flying and planned */
     uint32_t sealed_count;   /* leading blocks that are sealed: computed / block_tokens */
     uint32_t prev, next;     /* in its list; REQUEST_NONE at the ends */
-    bool spoiled;            /* its last step failed: its unsealed rows count for nothing */
+    bool spoiled;            /* a step of it failed: its unsealed rows count for nothing */
 };
 
-static inline uint32_t request_wants(const struct request *r)
-{
-    return r->tokens - r->computed;
-}
 /* Rows that fit the blocks it has. */
 static inline uint32_t request_room(const struct request *r)
 {
@@ -90,6 +90,18 @@ static inline uint32_t request_blocks_for(const struct request *r, uint32_t rows
 static inline uint32_t request_rows_end(const struct request *r)
 {
     return r->kind == CORE_GENERATE ? r->tokens_end - 1 : r->tokens_end;
+}
+/* The first row that is in no plan yet, but for the one that is being made. */
+static inline uint32_t request_next_row(const struct request *r)
+{
+    return r->computed + r->flying_tokens;
+}
+/* Rows for a plan: of known ids, and of those that plans that are out will choose. */
+static inline uint32_t request_wants(const struct request *r)
+{
+    uint32_t known = r->tokens + r->pending_tokens;
+    uint32_t end = known < request_rows_end(r) ? known : request_rows_end(r);
+    return r->ending != CORE_FINISH_NONE ? 0 : end - request_next_row(r);
 }
 /* Of `rows` planned rows, those whose logits are scored: the row at p says how likely the id at p + 1 is. */
 uint32_t request_scored_rows(const struct request *r, uint32_t rows);
@@ -116,12 +128,12 @@ bool request_is_made_by(const struct request *r, const struct request *maker);
 void request_credit(struct request *r, uint32_t tokens);
 /* One more block at the end. False: the pool has none to give. */
 bool request_grow(struct request *r, struct kv_cache *cache);
-/* The planned rows are written: count them and seal the blocks they filled. */
-void request_advance(struct request *r, struct kv_cache *cache);
+/* `rows` more rows are written: count them and seal the blocks they filled. */
+void request_advance(struct request *r, uint32_t rows, struct kv_cache *cache);
 /* Append a generated id. NONE, or LENGTH or CONTEXT when it was the last. */
 enum core_finish request_append(struct request *r, uint32_t token);
-/* Give all blocks back; what is sealed stays findable, and a last block that is partly filled is sealed. Nothing of it
- * may be planned any more. */
+/* Give all blocks back; what is sealed stays findable, and a last block that is partly filled is sealed. No plan that is
+ * out names it. */
 void request_release(struct request *r, struct kv_cache *cache);
 
 /* "Counters, table and blocks fit together, and every sealed block holds the request's own ids, for everybody in the

@@ -268,9 +268,14 @@ static bool may_for_eldest(const struct scheduler *s, uint32_t slot, uint32_t vi
 static bool preempt_for(struct scheduler *s, uint32_t slot, may_preempt *may)
 {
     uint32_t victim = find_victim(s, slot, may);
-    if (victim != REQUEST_NONE)
-        preempt(s, victim);
-    return victim != REQUEST_NONE;
+    if (victim == REQUEST_NONE)
+        return false;
+    if (s->ahead) {
+        s->waits_to_preempt = true; /* the plan that is out may name the victim */
+        return false;
+    }
+    preempt(s, victim);
+    return true;
 }
 
 /* ---- Granting ------------------------------------------------------------------------------------------- */
@@ -320,7 +325,7 @@ static uint32_t grant(struct scheduler *s, uint32_t slot, uint32_t tokens_max)
     struct request *r = &s->requests[slot];
     if (s->budget_tokens == 0 || (r->planned_tokens == 0 && !prepare(s, r)))
         return 0;
-    uint32_t end = r->computed + r->planned_tokens;
+    uint32_t end = request_next_row(r) + r->planned_tokens;
     uint32_t scored = request_scored_rows(r, r->planned_tokens);
     uint32_t tokens = tokens_within(s, r, tokens_max);
     while (request_room(r) < end + tokens) {
@@ -589,10 +594,14 @@ static void plan_once(struct scheduler *s)
 
 /* Somebody may have waited for one who was preempted for nothing, a block of another model's slab: then nobody moves, and
  * nobody is waited for the next time. */
-uint32_t scheduler_plan(struct scheduler *s)
+uint32_t scheduler_plan(struct scheduler *s, bool ahead)
 {
     uint64_t preemptions;
     s->plans++;
+    if (ahead && s->waits_to_preempt)
+        return 0;
+    s->waits_to_preempt = false;
+    s->ahead = ahead;
     s->eldest = find_eldest(s);
     do {
         preemptions = s->preemptions;

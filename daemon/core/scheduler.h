@@ -16,6 +16,8 @@
  * Thrash   A seat is taken from a batch request for an interactive one, and only when it had it for SCHEDULER_SEAT_STEPS.
  *          Two users take blocks from each other only when a margin's tokens were computed in between. Who was preempted
  *          comes back when there is a block to spare for everyone who runs, not just for itself.
+ * Lag      A plan that is made while another is out preempts nobody. Who would have, waits, and nothing more is planned until no plan
+ *          is out (README rule 22).
  * Owner    core.c.
  * Threads  The engine thread.
  * See      request.h, turns.h, scheduler_sane.c (the walk), README.md (rules 7 to 10), tests/daemon/test_scheduler.c, tests/sim/sim_order.h.
@@ -65,8 +67,10 @@ struct scheduler {
     uint64_t plans;         /* made so far */
     uint64_t preemptions;
     uint64_t tokens_cached;
-    uint32_t first; /* of those that are here, who came first; REQUEST_NONE: look for it */
+    bool waits_to_preempt; /* when `ahead`: nothing more is planned until no plan is out */
+    uint32_t first;        /* of those that are here, who came first; REQUEST_NONE: look for it */
     /* while a plan is made */
+    bool ahead;      /* another plan is out: nobody is preempted */
     uint32_t eldest; /* the one that is overdue; REQUEST_NONE: nobody is */
     uint32_t budget_tokens;
     uint32_t budget_scores;
@@ -90,8 +94,8 @@ enum llm_status scheduler_queue(struct scheduler *scheduler, uint32_t slot,
     LLM_MUST_CHECK;
 /* Take a request out of whichever list it is in; it holds no block afterwards. */
 void scheduler_remove(struct scheduler *scheduler, uint32_t slot);
-/* Set planned_tokens of every running request, with blocks for them. Returns their sum. */
-uint32_t scheduler_plan(struct scheduler *scheduler);
+/* Set planned_tokens of every running request, with blocks for them. `ahead`: another plan is out. Returns their sum. */
+uint32_t scheduler_plan(struct scheduler *scheduler, bool ahead);
 /* Those that do not run. */
 static inline uint32_t scheduler_waiting(const struct scheduler *scheduler)
 {

@@ -12,7 +12,7 @@
 struct settings {
     const char *trace, *device, *shape, *pools;
     double requests, users, answers, hurry, scan, scan_tokens, flood;
-    double block_tokens, step_tokens, running, user_running, slots, user_slots, clients;
+    double block_tokens, step_tokens, running, user_running, slots, user_slots, clients, lag;
     double die, die_s, slow, slow_s, deaths_s, restart_s, seed;
     bool private_kept, each_user, walk, help;
 };
@@ -47,6 +47,8 @@ static const struct row rows[] = {
     {"running", "N", COUNT, FIELD(running), 1, 1 << 16, "requests in one step"},
     {"user-running", "N", COUNT, FIELD(user_running), 1, 1 << 16,
      "of those by one user; default: eight in nine"},
+    {"lag", "N", COUNT, FIELD(lag), 0, CORE_LAG_MAX,
+     "a step is planned when so many before it are not done; default: 0"},
     {"slots", "N", COUNT, FIELD(slots), 1, 1 << 16, "requests that the engine knows at once"},
     {"user-slots", "N", COUNT, FIELD(user_slots), 1, 1 << 16,
      "waiting ones by one user; default: seven in eight"},
@@ -213,6 +215,7 @@ static enum llm_status make_options(struct world_options *o, const struct settin
         .slots = (uint32_t)s->slots,
         .user_slots = (uint32_t)or_else(s->user_slots, many ? ceil(s->slots * 7 / 8) : s->slots),
         .clients = (uint32_t)s->clients,
+        .lag = (uint32_t)s->lag,
         .private_kept = s->private_kept,
         .slow_share = s->slow,
         .slow_ns = seconds_ns(s->slow_s),

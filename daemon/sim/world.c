@@ -44,6 +44,8 @@ struct world {
     size_t memory_bytes;
     bool *sealed; /* [core_blocks()] */
     struct core_result *results;
+    struct core_plan plans[CORE_LAG_MAX + 1]; /* those that are out, the earliest first */
+    uint32_t plan_count;
     struct core_counts before; /* of the engines before */
 };
 
@@ -147,6 +149,7 @@ static enum llm_status world_open(struct world *world, struct llm_error *error)
                                          .user_queued_max = o->user_slots,
                                          .hold_slots = 1,
                                          .score_rows = 1,
+                                         .lag = o->lag,
                                          .ids_stride_words = world->model.context_tokens_max,
                                          .hash = {hash_ids, NULL}};
     world->death_ns = o->death_ns > 0 ? o->death_ns : UINT64_MAX;
@@ -469,6 +472,7 @@ static enum llm_status next_engine(struct world *world, struct llm_error *error)
     void *old_memory = world->memory;
     const struct core *old = world->core;
     count_engine(world);
+    world->plan_count = 0;
     world->result->deaths++;
     world->now_ns = world->death_ns + world->options->restart_ns;
     world->death_ns = world->now_ns + world->options->death_ns;
@@ -483,9 +487,12 @@ static enum llm_status next_engine(struct world *world, struct llm_error *error)
 
 /* ---- Running ---------------------------------------------------------------------------------------- */
 
-static enum llm_status complete(struct world *world, const struct core_plan *plan, uint64_t step_ns,
-                                struct llm_error *error)
+/* The earliest step that is not done takes so long from now on. */
+static enum llm_status complete(struct world *world, uint64_t step_ns, struct llm_error *error)
 {
+    const struct core_plan first = world->plans[0], *plan = &first;
+    world->plan_count--;
+    memmove(world->plans, world->plans + 1, world->plan_count * sizeof *world->plans);
     world->now_ns += step_ns;
     world->result->computing_ns += step_ns;
     if (step_ns > world->result->longest_step_ns)
@@ -530,18 +537,24 @@ static enum llm_status step(struct world *world, bool *out_over, struct llm_erro
     status = mirror(world, error);
     if (status != LLM_OK)
         return status;
-    if (!planned && world->arrived == world->trace->count && world->in_flight == 0) {
+    if (planned)
+        world->plans[world->plan_count++] = plan;
+    if (planned && world->plan_count <= world->options->lag)
+        return LLM_OK; /* the next one is planned before this one is done */
+    bool computes = world->plan_count > 0;
+    if (!computes && world->arrived == world->trace->count && world->in_flight == 0) {
         *out_over = true;
         return LLM_OK;
     }
     uint64_t step_ns =
-        planned ? device_step_ns(world->options->device, world->options->shape, &plan) : 0;
-    uint64_t then_ns = planned ? world->now_ns + step_ns : next_event_ns(world);
+        computes ? device_step_ns(world->options->device, world->options->shape, &world->plans[0])
+                 : 0;
+    uint64_t then_ns = computes ? world->now_ns + step_ns : next_event_ns(world);
     CHECK(then_ns < UINT64_MAX); /* who waits can be admitted when nothing runs */
     if (world->death_ns <= then_ns)
         return next_engine(world, error);
-    if (planned)
-        return complete(world, &plan, step_ns, error);
+    if (computes)
+        return complete(world, step_ns, error);
     world->now_ns = then_ns;
     return LLM_OK;
 }

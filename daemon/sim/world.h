@@ -35,7 +35,8 @@ struct world_options {
     uint32_t user_slots;       /* 1..slots of those waiting, by one user */
     uint32_t
         clients; /* 0: requests arrive by the trace's clock; else so many at a time, in its order */
-    bool private_kept;            /* each user finds only own blocks; else all find all */
+    uint32_t lag;      /* 0..CORE_LAG_MAX: a step is planned when so many before it are not done */
+    bool private_kept; /* each user finds only own blocks; else all find all */
     double slow_share, die_share; /* 0..1 of the requests */
     uint64_t slow_ns, die_ns;     /* how late at most; how long a dying client lives at most */
     uint64_t death_ns,

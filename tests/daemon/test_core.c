@@ -56,6 +56,7 @@ static const struct bad_value {
     {"queued_max", offsetof(struct core_config, queued_max), false, FIXTURE_SLOTS + 1},
     {"user_queued_max", offsetof(struct core_config, user_queued_max), false, 0},
     {"user_queued_max", offsetof(struct core_config, user_queued_max), false, 9},
+    {"lag", offsetof(struct core_config, lag), false, CORE_LAG_MAX + 1},
     {"block_tokens", offsetof(struct core_model, block_tokens), true, 0},
     {"block_tokens", offsetof(struct core_model, block_tokens), true, CORE_BLOCK_TOKENS_MAX + 1},
     {"slab_blocks", offsetof(struct core_model, slab_blocks), true, 0},

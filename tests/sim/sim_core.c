@@ -6,7 +6,8 @@
  *          tables. sim_model.c is the model and the tables. After every call: core_sane(), the core's counts
  *          against the tables', and the age of the oldest request against a bound. At the end everything must
  *          drain, and every request have got exactly what it would get alone.
- * Run      sim_core [--seed N] [--runs K] [--steps M]; a failure names the seed that replays it.
+ * Run      sim_core [--seed N] [--runs K] [--steps M] [--lag 0|1]; a failure names the seed that replays it. The
+ *          lag of each engine is drawn unless it is given.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,7 +22,9 @@
 #define RUNNING_MAX   6u
 #define OVERDUE_FAR   5000u /* longer than a world usually lasts: turns alone decide */
 
-#define SIM_HOLDS_MAX 4u
+#define SIM_HOLDS_MAX       4u
+#define SIM_STEP_TOKENS_MAX 24u
+#define SIM_LAG_DRAWN       UINT64_MAX
 
 /* Tokens that are pinned. */
 struct sim_hold {
@@ -39,6 +42,17 @@ struct sim_filling {
     uint32_t at;
     block_id block, before;
     uint64_t taken; /* of the block, to see whether it is still that one */
+};
+
+/* A plan that is out, and what a device was told of it when it was made. */
+struct sim_flight {
+    struct core_plan plan;
+    struct core_plan told; /* its arrays are those below */
+    struct core_sequence sequences[SIM_SLOTS_MAX];
+    block_id blocks[SIM_SLOTS_MAX][SIM_CONTEXT_MAX];
+    uint32_t ids[SIM_STEP_TOKENS_MAX], positions[SIM_STEP_TOKENS_MAX];
+    struct core_result results[SIM_SLOTS_MAX];
+    bool computed;
 };
 
 struct sim {
@@ -64,11 +78,19 @@ struct sim {
     struct sim_order order;
     struct sim_hold holds[SIM_HOLDS_MAX];
     struct sim_filling filling[SIM_SLOTS_MAX];
+    struct sim_flight flight[CORE_LAG_MAX + 1];
+    struct sim_flight
+        *flights[CORE_LAG_MAX + 1]; /* those that are out, the earliest first; then the others */
+    uint32_t flight_count;
+    uint32_t
+        ahead_chance; /* per mille: with a lag, the next plan is made before this is completed */
+    uint32_t late_chance; /* per mille: a device computes at the last moment, not at once */
     /* the run */
+    uint64_t lag; /* SIM_LAG_DRAWN, or that of all engines */
     struct sim_random random;
     uint64_t seed;
     uint64_t step;
-    uint64_t requests, tokens, kills, adopted, refused, failed, held, age_max;
+    uint64_t requests, tokens, kills, adopted, refused, failed, held, age_max, ahead;
     struct core_counts counts; /* of earlier engines, summed */
 };
 
@@ -133,8 +155,13 @@ static void draw_step(struct sim *sim)
 {
     sim->config.running_max = sim_between(&sim->random, 1, RUNNING_MAX);
     sim->config.user_running_max = sim_between(&sim->random, 1, sim->config.running_max);
-    sim->config.step_tokens = sim_between(&sim->random, sim->config.running_max, 24);
+    sim->config.step_tokens =
+        sim_between(&sim->random, sim->config.running_max, SIM_STEP_TOKENS_MAX);
     sim->config.score_rows = sim_between(&sim->random, 1, 8);
+    uint32_t lag = sim_below(&sim->random, CORE_LAG_MAX + 1);
+    sim->config.lag = sim->lag == SIM_LAG_DRAWN ? lag : (uint32_t)sim->lag;
+    sim->ahead_chance = sim_chance(&sim->random, 500) ? 1000 : sim_below(&sim->random, 1001);
+    sim->late_chance = sim_below(&sim->random, 1001);
 }
 
 /* What the configuration would say of each user; half of them get what everybody gets. */
@@ -205,10 +232,13 @@ static void draw_rush(struct sim *sim)
         sim->terms[user].queued_tokens_max = 0;
 }
 
-static void begin(struct sim *sim, uint64_t seed)
+static void begin(struct sim *sim, uint64_t seed, uint64_t lag)
 {
     memset(sim, 0, sizeof *sim);
     sim->seed = seed;
+    sim->lag = lag;
+    for (uint32_t i = 0; i <= CORE_LAG_MAX; i++)
+        sim->flights[i] = &sim->flight[i];
     sim->random.state = sim_mix(seed, 0x73696d);
     sim->tables.random.state = seed;
     draw_models(sim);
@@ -398,6 +428,9 @@ static void admit_again(struct sim *sim, uint32_t slot)
         return;
     }
     request->cancelled = false; /* nobody remembers */
+    request->broken = false;
+    request->ahead_tokens = 0;
+    request->ahead_scored = 0;
     request->request.generated_tokens = request->published;
     request->request.recovered = true;
     request->request.score_from = request->scored;
@@ -422,6 +455,7 @@ static void restart(struct sim *sim)
 {
     sim->kills++;
     close_core(sim);
+    sim->flight_count = 0;
     memset(sim->rows_of_ids, 0xa5, sizeof sim->rows_of_ids);
     bool replaced = replace_weights(sim);
     open_core(sim);
@@ -667,8 +701,9 @@ static bool clients(struct sim *sim, bool admitting)
  * step then. A maker that goes has done its block's steps for nothing. */
 static uint64_t age_bound(const struct sim *sim)
 {
-    return sim->config.overdue_steps +
-           (uint64_t)2 * sim->config.request_slots * (SIM_CONTEXT_MAX + SIM_BLOCK_TOKENS);
+    return sim->config.overdue_steps + (uint64_t)2 * (sim->config.lag + 1) *
+                                           sim->config.request_slots *
+                                           (SIM_CONTEXT_MAX + SIM_BLOCK_TOKENS);
 }
 
 static void check_ages(struct sim *sim)
@@ -784,7 +819,82 @@ static void check_once(struct sim *sim, const struct core_plan *plan)
     note_last_blocks(sim, plan);
 }
 
-static void compute(struct sim *sim, const struct core_plan *plan, struct core_result *results)
+/* ---- A device ------------------------------------------------------------------------------------------ */
+
+/* What the engine copies to the device when it launches a step. */
+static void tell(struct sim_flight *flight, const struct core_plan *plan)
+{
+    flight->computed = false;
+    flight->plan = flight->told = *plan;
+    flight->told.sequences = flight->sequences;
+    flight->told.ids = flight->ids;
+    flight->told.positions = flight->positions;
+    memcpy(flight->ids, plan->ids, plan->token_count * sizeof *plan->ids);
+    memcpy(flight->positions, plan->positions, plan->token_count * sizeof *plan->positions);
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        flight->sequences[i] = plan->sequences[i];
+        flight->sequences[i].blocks = flight->blocks[i];
+        memcpy(flight->blocks[i], plan->sequences[i].blocks,
+               plan->sequences[i].block_count * sizeof *flight->blocks[i]);
+    }
+}
+
+/* Until it is completed a plan stays as it was, but for blocks that were exchanged for equal ones. */
+static void check_told(const struct sim *sim, const struct sim_flight *flight)
+{
+    const struct core_plan *plan = &flight->plan;
+    bool same = memcmp(plan->ids, flight->ids, plan->token_count * sizeof *plan->ids) == 0 &&
+                memcmp(plan->positions, flight->positions,
+                       plan->token_count * sizeof *plan->positions) == 0;
+    for (uint32_t i = 0; i < plan->sequence_count && same; i++) {
+        const struct core_sequence *now = &plan->sequences[i], *then = &flight->sequences[i];
+        uint32_t block_tokens = sim->models[now->model].block_tokens;
+        same = now->slot == then->slot && now->first_row == then->first_row &&
+               now->token_count == then->token_count &&
+               now->first_position == then->first_position &&
+               now->block_count == then->block_count && now->wants_token == then->wants_token;
+        for (uint32_t b = then->first_position / block_tokens; b < then->block_count && same; b++)
+            same = now->blocks[b] == then->blocks[b];
+    }
+    if (!same)
+        fail(sim, "plan %llu changed while it was out", (unsigned long long)plan->step);
+}
+
+static void compute(struct sim *sim, struct sim_flight *flight)
+{
+    /* A device has its own copy of the table; one that reads the core's is as right. */
+    const struct core_plan *plan = sim_chance(&sim->random, 500) ? &flight->told : &flight->plan;
+    flight->computed = true;
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct core_sequence *sequence = &plan->sequences[i];
+        struct sim_request *request = &sim->tables.requests[sequence->slot];
+        struct core_result *result = &flight->results[i];
+        *result = (struct core_result){.finish = CORE_FINISH_NONE};
+        if (sim_chance(&sim->random, sim->fail_chance)) {
+            result->finish = CORE_FINISH_FAILED; /* its rows stay unwritten */
+            request->cancelled = true;
+            request->broken = true;
+            sim->failed++;
+            continue;
+        }
+        const char *wrong = sim_compute(&sim->tables, plan, i, &result->token);
+        if (wrong)
+            fail(sim, "slot %u, positions %u..%u: %s", sequence->slot, sequence->first_position,
+                 sequence->first_position + sequence->token_count, wrong);
+        if (sequence->wants_token && result->token == request->stop_id)
+            result->finish = CORE_FINISH_STOP_ID;
+    }
+}
+
+/* Steps are computed in order. */
+static void compute_until(struct sim *sim, uint32_t last)
+{
+    for (uint32_t i = 0; i <= last; i++)
+        if (!sim->flights[i]->computed)
+            compute(sim, sim->flights[i]);
+}
+
+static void launch(struct sim *sim, const struct core_plan *plan)
 {
     if (plan->token_count > sim->config.step_tokens ||
         plan->sequence_count > sim->config.running_max)
@@ -794,37 +904,54 @@ static void compute(struct sim *sim, const struct core_plan *plan, struct core_r
     uint32_t scored_rows = 0;
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const struct core_sequence *sequence = &plan->sequences[i];
-        scored_rows += sequence->scored_rows;
-        struct sim_request *request = &sim->tables.requests[sequence->slot];
         if (sequence->first_row != rows)
             fail(sim, "sequence %u begins at row %u, not %u", i, sequence->first_row, rows);
         rows += sequence->token_count;
-        results[i] = (struct core_result){.finish = CORE_FINISH_NONE};
-        if (sim_chance(&sim->random, sim->fail_chance)) {
-            results[i].finish = CORE_FINISH_FAILED; /* its rows stay unwritten */
-            request->cancelled = true;
-            sim->failed++;
-            continue;
-        }
-        const char *wrong = sim_compute(&sim->tables, plan, i, &results[i].token);
+        scored_rows += sequence->scored_rows;
+        const char *wrong = sim_check_sequence(&sim->tables, plan, i);
         if (wrong)
             fail(sim, "slot %u, positions %u..%u: %s", sequence->slot, sequence->first_position,
                  sequence->first_position + sequence->token_count, wrong);
-        if (sequence->wants_token && results[i].token == request->stop_id)
-            results[i].finish = CORE_FINISH_STOP_ID;
     }
     if (scored_rows > sim->config.score_rows)
         fail(sim, "%u rows are scored in one step", scored_rows);
     if (rows != plan->token_count)
         fail(sim, "%u rows in sequences, %u in the plan", rows, plan->token_count);
+    sim->ahead += sim->flight_count;
+    tell(sim->flights[sim->flight_count++], plan);
+    if (!sim_chance(&sim->random, sim->late_chance))
+        compute_until(sim, sim->flight_count - 1);
 }
 
-/* What was cancelled, or failed, is gone when its step is done. */
+/* What was cancelled, or failed, is gone when the last step that names it is done. */
 static void check_cancelled(const struct sim *sim)
 {
-    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
-        if (sim->tables.requests[slot].live && sim->tables.requests[slot].cancelled)
+    for (uint32_t slot = 0; slot < sim->config.request_slots; slot++) {
+        bool named = false;
+        for (uint32_t i = 0; i < sim->flight_count; i++)
+            for (uint32_t s = 0; s < sim->flights[i]->told.sequence_count; s++)
+                named = named || sim->flights[i]->sequences[s].slot == slot;
+        if (sim->tables.requests[slot].live && sim->tables.requests[slot].cancelled && !named)
             fail(sim, "slot %u was cancelled and goes on", slot);
+    }
+}
+
+/* The earliest plan that is out is done. */
+static void land(struct sim *sim)
+{
+    struct sim_flight *first = sim->flights[0];
+    compute_until(sim, 0);
+    check_told(sim, first);
+    for (uint32_t i = 0; i < first->told.sequence_count; i++)
+        sim->tables.requests[first->sequences[i].slot].ahead_tokens -=
+            first->sequences[i].wants_token;
+    sim->flight_count--;
+    for (uint32_t i = 0; i < sim->flight_count; i++)
+        sim->flights[i] = sim->flights[i + 1];
+    sim->flights[sim->flight_count] = first;
+    core_complete(sim->core, &first->plan, first->results);
+    if (mirror(sim))
+        check_cancelled(sim);
 }
 
 static void step(struct sim *sim, bool admitting)
@@ -832,25 +959,28 @@ static void step(struct sim *sim, bool admitting)
     sim->step++;
     check_ages(sim);
     struct core_plan plan;
-    struct core_result results[SIM_SLOTS_MAX];
     if (!clients(sim, admitting))
         return;
     sim_order_planning(&sim->order);
     bool planned = core_plan(sim->core, &plan);
-    if (!mirror(sim) || !planned) {
-        for (uint32_t hold = 0; hold < SIM_HOLDS_MAX && !planned; hold++)
+    if (!mirror(sim))
+        return;
+    if (planned) {
+        const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
+        if (wrong)
+            fail(sim, "%s", wrong);
+        launch(sim, &plan);
+    }
+    if (sim->flight_count == 0) {
+        for (uint32_t hold = 0; hold < SIM_HOLDS_MAX; hold++)
             unhold(sim, hold); /* whatever waits may wait for these */
         return;
     }
-    const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
-    if (wrong)
-        fail(sim, "%s", wrong);
-    compute(sim, &plan, results);
-    if (!clients(sim, admitting && sim_chance(&sim->random, 100)))
+    if (planned && sim->flight_count <= sim->config.lag &&
+        sim_chance(&sim->random, sim->ahead_chance))
         return;
-    core_complete(sim->core, &plan, results);
-    if (mirror(sim))
-        check_cancelled(sim);
+    if (clients(sim, admitting && sim_chance(&sim->random, 100)))
+        land(sim);
 }
 
 static void drain(struct sim *sim)
@@ -868,11 +998,16 @@ static void drain(struct sim *sim)
         fail(sim, "%u blocks are held and nobody is there", counts.kv.held);
 }
 
-static void run(struct sim *sim, uint64_t seed, uint64_t steps)
+struct options {
+    uint64_t seed, runs, steps;
+    uint64_t lag; /* SIM_LAG_DRAWN, or 0..CORE_LAG_MAX */
+};
+
+static void run(struct sim *sim, uint64_t seed, const struct options *options)
 {
     running_seed = seed;
-    begin(sim, seed);
-    while (sim->step < steps)
+    begin(sim, seed, options->lag);
+    while (sim->step < options->steps)
         step(sim, true);
     drain(sim);
     close_core(sim);
@@ -880,16 +1015,13 @@ static void run(struct sim *sim, uint64_t seed, uint64_t steps)
 
 /* ---- The command ------------------------------------------------------------------------------------- */
 
-struct options {
-    uint64_t seed, runs, steps;
-};
-
 static bool read_options(int argc, char **argv, struct options *options)
 {
     for (int i = 1; i < argc; i++) {
         uint64_t *value = strcmp(argv[i], "--seed") == 0    ? &options->seed
                           : strcmp(argv[i], "--runs") == 0  ? &options->runs
                           : strcmp(argv[i], "--steps") == 0 ? &options->steps
+                          : strcmp(argv[i], "--lag") == 0   ? &options->lag
                                                             : NULL;
         char *end;
         if (!value || ++i == argc)
@@ -898,25 +1030,25 @@ static bool read_options(int argc, char **argv, struct options *options)
         if (*end != '\0' || end == argv[i])
             return false;
     }
-    return true;
+    return options->lag <= CORE_LAG_MAX || options->lag == SIM_LAG_DRAWN;
 }
 
 int main(int argc, char **argv)
 {
     static struct sim sim;
-    struct options options = {.seed = 1, .runs = 1, .steps = 300};
+    struct options options = {.seed = 1, .runs = 1, .steps = 300, .lag = SIM_LAG_DRAWN};
     const char *from_environment = getenv("LLM_TEST_SEED");
     if (from_environment)
         options.seed = strtoull(from_environment, NULL, 10);
     if (!read_options(argc, argv, &options)) {
-        fprintf(stderr, "usage: sim_core [--seed N] [--runs K] [--steps M]\n");
+        fprintf(stderr, "usage: sim_core [--seed N] [--runs K] [--steps M] [--lag 0|1]\n");
         return 2;
     }
     llm_check_set_hook(say_seed);
     static struct sim sum;
     sum.seed = options.seed;
     for (uint64_t i = 0; i < options.runs; i++) {
-        run(&sim, options.seed + i, options.steps);
+        run(&sim, options.seed + i, &options);
         sum.requests += sim.requests;
         sum.tokens += sim.tokens;
         sum.kills += sim.kills;
@@ -924,6 +1056,7 @@ int main(int argc, char **argv)
         sum.refused += sim.refused;
         sum.failed += sim.failed;
         sum.held += sim.held;
+        sum.ahead += sim.ahead;
         sum.tables.copies += sim.tables.copies;
         sum.tables.widenings += sim.tables.widenings;
         sum.order.closest_percent = sim.order.closest_percent > sum.order.closest_percent
@@ -939,7 +1072,8 @@ int main(int argc, char **argv)
         "sim_core: %llu runs from seed %llu: %llu requests, %llu tokens published, %llu rows "
         "computed, %llu found in the cache, %llu evictions, %llu preemptions, %llu engines killed, "
         "%llu blocks adopted, %llu damaged ones refused, %llu failed steps, %llu blocks copied, "
-        "%llu widened, %llu pins, oldest request %llu steps, widest race %llu%% of its bound\n",
+        "%llu widened, %llu pins, %llu plans made ahead, oldest request %llu steps, widest race "
+        "%llu%% of its bound\n",
         (unsigned long long)options.runs, (unsigned long long)options.seed,
         (unsigned long long)sum.requests, (unsigned long long)sum.tokens,
         (unsigned long long)sum.counts.tokens_computed,
@@ -948,6 +1082,7 @@ int main(int argc, char **argv)
         (unsigned long long)sum.adopted, (unsigned long long)sum.refused,
         (unsigned long long)sum.failed, (unsigned long long)sum.tables.copies,
         (unsigned long long)sum.tables.widenings, (unsigned long long)sum.held,
-        (unsigned long long)sum.age_max, (unsigned long long)sum.order.closest_percent);
+        (unsigned long long)sum.ahead, (unsigned long long)sum.age_max,
+        (unsigned long long)sum.order.closest_percent);
     return 0;
 }

@@ -165,15 +165,12 @@ static struct sim_row *row_at(struct sim_tables *tables, const struct core_seque
                         [position % tables->models[sequence->model].block_tokens];
 }
 
-static const char *write_rows(struct sim_tables *tables, const struct core_plan *plan,
-                              const struct core_sequence *sequence)
+static const char *write_rows(struct sim_tables *tables, const struct core_sequence *sequence)
 {
     const struct sim_request *request = &tables->requests[sequence->slot];
     for (uint32_t i = 0; i < sequence->token_count; i++) {
         uint32_t position = sequence->first_position + i;
-        uint32_t id = plan->ids[sequence->first_row + i];
-        if (plan->positions[sequence->first_row + i] != position || id != request->ids[position])
-            return "the plan's ids or positions are not the request's";
+        uint32_t id = request->ids[position];
         if (tables->blocks[block_at(tables, sequence, position)].state != SIM_WRITING)
             return "a row of a block that is not being written would be written";
         struct sim_row *row = row_at(tables, sequence, position);
@@ -183,6 +180,11 @@ static const char *write_rows(struct sim_tables *tables, const struct core_plan 
             return "a row would be written twice";
         if (!was_zeroed(tables, block, domain, sequence->model))
             return "a block is written whose memory holds another domain's rows";
+        if (request->broken) { /* whatever it is, it is not what it should be */
+            row->id = UINT32_MAX - 1;
+            row->copied = false;
+            continue;
+        }
         uint64_t before = position == 0 ? sim_history_begin(&tables->models[sequence->model])
                                         : row_at(tables, sequence, position - 1)->history;
         *row = (struct sim_row){sim_history(before, id), id, domain, false};
@@ -197,19 +199,36 @@ static uint32_t rows_to_score(const struct sim_request *request,
                               const struct core_sequence *sequence)
 {
     uint32_t end = sequence->first_position + sequence->token_count;
-    if (request->request.kind != CORE_SCORE || end < request->scored)
+    uint32_t scored =
+        request->scored > request->ahead_scored ? request->scored : request->ahead_scored;
+    if (request->request.kind != CORE_SCORE || end < scored)
         return 0;
-    return end + 1 - request->scored;
+    return end + 1 - scored;
 }
 
-const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan, uint32_t index,
-                        uint32_t *out_token)
+/* Ids that are not known yet are pending: those behind what is published. */
+static const char *check_ids(const struct core_plan *plan, const struct core_sequence *sequence,
+                             const struct sim_request *request)
+{
+    uint32_t known = request->request.prompt_tokens + request->published;
+    for (uint32_t i = 0; i < sequence->token_count; i++) {
+        uint32_t position = sequence->first_position + i;
+        uint32_t id = position < known ? request->ids[position] : CORE_ID_PENDING;
+        if (plan->positions[sequence->first_row + i] != position ||
+            plan->ids[sequence->first_row + i] != id)
+            return "the plan's ids or positions are not the request's";
+    }
+    return NULL;
+}
+
+const char *sim_check_sequence(struct sim_tables *tables, const struct core_plan *plan,
+                               uint32_t index)
 {
     const struct core_sequence *sequence = &plan->sequences[index];
-    const struct sim_request *request = &tables->requests[sequence->slot];
+    struct sim_request *request = &tables->requests[sequence->slot];
     uint32_t end = sequence->first_position + sequence->token_count;
-    uint32_t tokens =
-        request->request.prompt_tokens + request->published - (request->request.kind == CORE_SCORE);
+    uint32_t tokens = request->request.prompt_tokens + request->published + request->ahead_tokens -
+                      (request->request.kind == CORE_SCORE);
     bool wants_token = request->request.kind == CORE_GENERATE && end == tokens;
     if (!request->live || sequence->model != request->request.model || end > tokens ||
         sequence->token_count == 0 || sequence->wants_token != wants_token ||
@@ -218,9 +237,33 @@ const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan,
         return "the plan does not fit the request";
     if (sequence->scored_rows > sequence->token_count)
         return "a row is scored that was not computed";
-    const char *wrong = write_rows(tables, plan, sequence);
+    if (request->cancelled && !request->broken) /* a failure is seen when its step is done */
+        return "a request is planned that is over";
+    if (wants_token && request->published + request->ahead_tokens == request->request.max_tokens)
+        return "a request is planned whose last token is being chosen";
+    request->ahead_tokens += wants_token;
+    if (sequence->scored_rows > 0)
+        request->ahead_scored = end + 1;
+    return check_ids(plan, sequence, request);
+}
+
+const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan, uint32_t index,
+                        uint32_t *out_token)
+{
+    const struct core_sequence *sequence = &plan->sequences[index];
+    struct sim_request *request = &tables->requests[sequence->slot];
+    uint32_t end = sequence->first_position + sequence->token_count;
+    if (!request->live)
+        return "a request is gone that a plan names";
+    const char *wrong = write_rows(tables, sequence);
     if (wrong)
         return wrong;
+    for (uint32_t i = 0; i < sequence->block_count; i++)
+        if (tables->blocks[sequence->blocks[i]].state == SIM_FREE)
+            return "a block is free that a plan names";
+    *out_token = 0;
+    if (request->broken)
+        return NULL;
     for (uint32_t i = 0; i < sequence->block_count; i++) {
         const struct sim_block *b = &tables->blocks[sequence->blocks[i]];
         if (b->state == SIM_SEALED && !covers(b->info.domain, request->request.domains[0]))
@@ -239,6 +282,8 @@ const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan,
     }
     *out_token =
         sim_token(row_at(tables, sequence, end - 1)->history, request->seed, tables->vocab_tokens);
+    if (sequence->wants_token)
+        request->ids[end] = *out_token; /* a plan ahead may feed it back before it is published */
     return NULL;
 }
 

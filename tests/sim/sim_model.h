@@ -67,6 +67,9 @@ struct sim_request { /* reqtab and reqtok */
     uint32_t published;
     uint32_t ids[SIM_CONTEXT_MAX];
     uint64_t admitted_step;
+    uint32_t ahead_tokens; /* plans that are out will choose them */
+    uint32_t ahead_scored; /* like scored, with what plans that are out score */
+    bool broken;           /* rows are missing: a step of it failed */
 };
 
 struct sim_tables {
@@ -98,8 +101,12 @@ bool sim_is_cached(const struct sim_tables *tables, uint32_t model, const uint64
 /* Why and whether a request that published what it did ends by itself. */
 enum core_finish sim_end(const struct sim_request *request, uint32_t context_tokens_max);
 
-/* Compute one sequence of the plan: write its rows, read all rows it may read. Returns NULL, or what was
- * wrong; `out_token` is the next token as the rows say it. */
+/* A plan was made just now: does this sequence of it fit the request, with what other plans that are out will make of it?
+ * Returns NULL, or what is wrong. */
+const char *sim_check_sequence(struct sim_tables *tables, const struct core_plan *plan,
+                               uint32_t index);
+/* Compute one sequence of the plan: write its rows, read all rows it may read. An id that was pending is the one sampled
+ * last for the request. Returns NULL, or what was wrong; `out_token` is the next token as the rows say it. */
 const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan, uint32_t index,
                         uint32_t *out_token);
 /* The rows of a block hold garbage from now on. */

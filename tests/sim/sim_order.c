@@ -9,6 +9,7 @@ void sim_order_reset(struct sim_order *order, const struct core_config *config)
     order->closest_percent = closest_percent;
     order->running_max = config->running_max;
     order->step_tokens = config->step_tokens;
+    order->lag = config->lag;
     order->overdue_steps = config->overdue_steps;
     for (uint32_t m = 0; m < config->model_count; m++)
         if (config->models[m].context_tokens_max > order->context_tokens)
@@ -193,7 +194,7 @@ static bool eldest_moves(struct sim_order *order, const struct core_plan *plan, 
     for (uint32_t i = 0; i < plan->sequence_count && !moves; i++)
         moves = &order->places[plan->sequences[i].slot] == eldest;
     order->eldest_waited = moves ? 0 : order->eldest_waited + 1;
-    return order->eldest_waited <= SIM_BLOCK_TOKENS;
+    return order->eldest_waited <= (order->lag + 1) * SIM_BLOCK_TOKENS;
 }
 
 const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned)

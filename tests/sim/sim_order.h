@@ -3,7 +3,7 @@
  *
  * Idea     Six sentences: no user has more seats than it may; nobody of a lower class starts while one of a higher waits
  *          who may have a seat; nobody is preempted while one of a lower class runs; the eldest, once it is overdue, is
- *          never preempted, and it or who makes its block has a row in every plan; a user's waiting tokens are within its bound; and while a user
+ *          never preempted, and it or who makes its block has a row in every plan (with a lag, in every second); a user's waiting tokens are within its bound; and while a user
  *          waits, nobody of its class is served more, by their weights, than a bound.
  * Bound    Who is ahead of another who waits starts nothing any more; what it may still get is what it runs: its seats
  *          times a context, and a step. The one who waits may have begun as far ahead: the sum of both.
@@ -50,7 +50,7 @@ struct sim_order {
     struct sim_place places[SIM_SLOTS_MAX];
     struct sim_user_terms users[SIM_USERS_MAX]; /* as of their last request */
     struct sim_race races[SIM_RANKS][SIM_USERS_MAX][SIM_USERS_MAX];
-    uint32_t running_max, step_tokens, context_tokens;
+    uint32_t running_max, step_tokens, context_tokens, lag;
     uint64_t overdue_steps;
     uint64_t arrivals, plans;
     uint32_t eldest_waited;   /* plans in a row in which it had no row */

@@ -137,6 +137,7 @@ START_TEST(engines_die_and_every_request_is_answered_whole)
     options.death_ns = UINT64_C(1500000000);
     options.restart_ns = UINT64_C(200000000);
     options.walk = true;
+    options.lag = (uint32_t)_i; /* once as ever, once planned ahead */
     struct world_result result;
     must(world_run(&trace, &options, &result, &error), &error);
     struct figures all = figures_of(&options, &result, FIGURES_OF_ALL);
@@ -156,6 +157,7 @@ START_TEST(dying_clients_are_cancelled_and_the_others_answered)
     options.die_share = 0.5;
     options.die_ns = UINT64_C(500000000);
     options.walk = true;
+    options.lag = (uint32_t)_i; /* once as ever, once planned ahead */
     struct world_result result;
     must(world_run(&trace, &options, &result, &error), &error);
     struct figures all = figures_of(&options, &result, FIGURES_OF_ALL);
@@ -266,8 +268,9 @@ int main(void)
     tcase_add_test(tc, the_same_world_twice_is_the_same_to_the_nanosecond);
     tcase_add_test(tc, what_is_found_again_outlives_a_scan_where_plain_lru_forgets);
     tcase_add_test(tc, a_flood_costs_the_others_no_more_than_twice_their_quiet_p99_and_a_step);
-    tcase_add_test(tc, engines_die_and_every_request_is_answered_whole);
-    tcase_add_test(tc, dying_clients_are_cancelled_and_the_others_answered);
+    tcase_add_loop_test(tc, engines_die_and_every_request_is_answered_whole, 0, CORE_LAG_MAX + 1);
+    tcase_add_loop_test(tc, dying_clients_are_cancelled_and_the_others_answered, 0,
+                        CORE_LAG_MAX + 1);
     tcase_add_test(tc, slow_readers_keep_their_slots_and_others_wait_for_them);
     tcase_add_test(tc, a_request_larger_than_the_pool_is_refused_and_the_rest_answered);
     tcase_add_test(tc, private_users_find_nothing_of_each_other);
