@@ -301,6 +301,8 @@ static void pin(struct place *place)
 {
     llm_error error;
     finish(place);
+    if (place->length == 0)
+        return; /* there is nothing to pin */
     enum llm_status status = below(2) == 0 ? llm_context_pin(place->context, &error)
                                            : llm_context_unpin(place->context, &error);
     ck_assert_msg(status == LLM_OK || status == LLM_ERR_LIMIT, "seed %llu: %s",
