@@ -8,31 +8,18 @@
 #define ROWS_PAGE  64u
 #define VIEWS_PAGE 128u
 
-/* How many of `unit_words` fit a part of the log, so that answers in flight have room. */
-static uint32_t fitting(const struct llm_connection *connection, uint32_t wanted, uint32_t page,
-                        uint32_t unit_words)
-{
-    uint32_t most = connection->geometry.log_words / 4 / unit_words;
-    most = most < page ? most : page;
-    return wanted < most ? wanted : most;
-}
-
-static enum llm_status nonsense(struct llm_error *error, const char *what)
-{
-    return llm_fail(error, LLM_ERR_PEER, "the daemon broke the protocol: %s makes no sense", what);
-}
-
 /* One page of records of `unit_words`, at most `*units` of them; `*units` is then how many came. */
 static enum llm_status page(struct llm_connection *connection, enum llm_context_verb verb,
                             uint32_t from, uint32_t unit_words, uint32_t *out_words,
                             uint32_t *units, struct llm_error *error)
 {
-    const struct llm_context_body body = {.verb = (uint32_t)verb, .length = from, .count = *units};
+    struct llm_context_body body = {.verb = (uint32_t)verb, .length = from};
     uint32_t words = 0;
-    enum llm_status status = llm_context_call(connection, &body, NULL, out_words,
-                                              *units * unit_words, &words, UINT64_MAX, error);
+    *units = llm_context_page_units(connection, *units, unit_words);
+    enum llm_status status =
+        llm_context_call_page(connection, &body, NULL, units, unit_words, out_words, &words, error);
     if (status == LLM_OK && words % unit_words != 0)
-        status = nonsense(error, "a part of a record");
+        status = llm_context_nonsense(error, "a part of a record");
     if (status == LLM_OK)
         *units = words / unit_words;
     return status;
@@ -70,12 +57,12 @@ enum llm_status llm_memory_ledger(llm_connection *connection, uint32_t *cursor,
     struct llm_ledger_row rows[ROWS_PAGE];
     if (capacity == 0)
         return llm_fail(error, LLM_ERR_INVALID, "capacity is 0: at least 1");
-    uint32_t count = fitting(connection, capacity, ROWS_PAGE, ROW_WORDS);
+    uint32_t count = capacity < ROWS_PAGE ? capacity : ROWS_PAGE;
     enum llm_status status = page(connection, LLM_CONTEXT_LEDGER, *cursor, ROW_WORDS,
                                   (uint32_t *)(void *)rows, &count, error);
     for (uint32_t i = 0; i < count && status == LLM_OK; i++)
         if (!row_is_sane(&rows[i]))
-            status = nonsense(error, "its ledger");
+            status = llm_context_nonsense(error, "its ledger");
     if (status != LLM_OK)
         return status;
     for (uint32_t i = 0; i < count; i++)
@@ -108,13 +95,13 @@ enum llm_status llm_cache_blocks(llm_connection *connection, uint32_t *cursor,
     uint32_t next = *cursor;
     if (capacity == 0)
         return llm_fail(error, LLM_ERR_INVALID, "capacity is 0: at least 1");
-    uint32_t count = fitting(connection, capacity, VIEWS_PAGE, VIEW_WORDS);
+    uint32_t count = capacity < VIEWS_PAGE ? capacity : VIEWS_PAGE;
     enum llm_status status = page(connection, LLM_CONTEXT_BLOCKS, next, VIEW_WORDS,
                                   (uint32_t *)(void *)views, &count, error);
     for (uint32_t i = 0; i < count && status == LLM_OK; i++) {
         /* Numbers only grow: a pool without end would keep its reader for ever. */
         if (views[i].block < next || views[i].block == UINT32_MAX || views[i].state > 5)
-            status = nonsense(error, "a block of its pool");
+            status = llm_context_nonsense(error, "a block of its pool");
         next = views[i].block + 1;
     }
     if (status != LLM_OK)

@@ -35,7 +35,18 @@ enum llm_status llm_context_send(struct llm_connection *connection,
                                  const struct llm_context_body *body, const uint32_t *ids,
                                  uint32_t log_words, struct llm_stream **out_stream,
                                  struct llm_error *error) LLM_MUST_CHECK;
-/* The same for verbs that answer a record, which is checked: LLM_ERR_PEER. */
+/* How many units of `unit_words` to ask for at once, at most `wanted`: a part of the log, so that answers in flight have room. */
+uint32_t llm_context_page_units(const struct llm_connection *connection, uint32_t wanted,
+                                uint32_t unit_words);
+/* Call for up to *units; for fewer, which *units then says, when the log is short of room for the moment. Without ids they
+ * are the body's count. `out_words` [*units * unit_words]. */
+enum llm_status llm_context_call_page(struct llm_connection *connection,
+                                      struct llm_context_body *body, const uint32_t *ids,
+                                      uint32_t *units, uint32_t unit_words, uint32_t *out_words,
+                                      uint32_t *out_count, struct llm_error *error) LLM_MUST_CHECK;
+/* LLM_ERR_PEER: what the daemon answered as `what` cannot be. */
+enum llm_status llm_context_nonsense(struct llm_error *error, const char *what);
+/* llm_context_call() for verbs that answer a record, which is checked: LLM_ERR_PEER. */
 enum llm_status llm_context_call_record(struct llm_connection *connection,
                                         const struct llm_context_body *body,
                                         struct llm_context_record *out_record, uint64_t deadline_ns,

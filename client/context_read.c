@@ -7,18 +7,17 @@
 
 /* ---- Log words -------------------------------------------------------------------------------------- */
 
-/* How many units of `unit_words` to ask for at once: a part of the log, so that answers in flight have room. */
-static uint32_t page_units(const struct llm_connection *connection, uint32_t wanted,
-                           uint32_t unit_words)
+uint32_t llm_context_page_units(const struct llm_connection *connection, uint32_t wanted,
+                                uint32_t unit_words)
 {
     uint32_t most = connection->geometry.log_words / 4 / unit_words;
     return wanted < most ? wanted : most;
 }
 
-/* Call for up to *units; less when the log is short of room for the moment. `out_words` [*units * unit_words]. */
-static enum llm_status call_paged(struct llm_connection *connection, struct llm_context_body *body,
-                                  const uint32_t *ids, uint32_t *units, uint32_t unit_words,
-                                  uint32_t *out_words, uint32_t *out_count, struct llm_error *error)
+enum llm_status llm_context_call_page(struct llm_connection *connection,
+                                      struct llm_context_body *body, const uint32_t *ids,
+                                      uint32_t *units, uint32_t unit_words, uint32_t *out_words,
+                                      uint32_t *out_count, struct llm_error *error)
 {
     for (;;) {
         if (!ids)
@@ -31,7 +30,7 @@ static enum llm_status call_paged(struct llm_connection *connection, struct llm_
     }
 }
 
-static enum llm_status nonsense(struct llm_error *error, const char *what)
+enum llm_status llm_context_nonsense(struct llm_error *error, const char *what)
 {
     return llm_fail(error, LLM_ERR_PEER, "the daemon broke the protocol: %s makes no sense", what);
 }
@@ -50,9 +49,9 @@ enum llm_status llm_context_read(llm_context *context, uint32_t from, uint32_t *
     do {
         struct llm_context_body body = {
             .verb = LLM_CONTEXT_READ, .id = context->id, .length = from + total};
-        asked = page_units(context->connection, capacity - total, 1);
-        status = call_paged(context->connection, &body, NULL, &asked, 1, out_tokens + total, &got,
-                            error);
+        asked = llm_context_page_units(context->connection, capacity - total, 1);
+        status = llm_context_call_page(context->connection, &body, NULL, &asked, 1,
+                                       out_tokens + total, &got, error);
         if (status == LLM_OK)
             total += got;
     } while (status == LLM_OK && got == asked && total < capacity);
@@ -99,7 +98,7 @@ enum llm_status llm_context_describe(llm_context *context, llm_context_info *out
     enum llm_status status =
         llm_context_call_record(context->connection, &body, &record, UINT64_MAX, error);
     if (status == LLM_OK && record.id != context->id)
-        status = nonsense(error, "another context's record");
+        status = llm_context_nonsense(error, "another context's record");
     if (status == LLM_OK)
         to_info(&record, out_info);
     return status;
@@ -120,18 +119,18 @@ enum llm_status llm_contexts_list(llm_connection *connection, uint32_t *cursor,
     uint32_t next = *cursor, units, words;
     if (capacity == 0)
         return llm_fail(error, LLM_ERR_INVALID, "capacity is 0: at least 1");
-    units = page_units(connection, capacity < LIST_PAGE ? capacity : LIST_PAGE,
-                       LLM_CONTEXT_RECORD_WORDS);
-    enum llm_status status = call_paged(connection, &body, NULL, &units, LLM_CONTEXT_RECORD_WORDS,
-                                        page.words, &words, error);
+    units = llm_context_page_units(connection, capacity < LIST_PAGE ? capacity : LIST_PAGE,
+                                   LLM_CONTEXT_RECORD_WORDS);
+    enum llm_status status = llm_context_call_page(
+        connection, &body, NULL, &units, LLM_CONTEXT_RECORD_WORDS, page.words, &words, error);
     if (status == LLM_OK && words % LLM_CONTEXT_RECORD_WORDS != 0)
-        status = nonsense(error, "a part of a context's record");
+        status = llm_context_nonsense(error, "a part of a context's record");
     uint32_t count = status == LLM_OK ? words / LLM_CONTEXT_RECORD_WORDS : 0;
     for (uint32_t i = 0; i < count && status == LLM_OK; i++) {
         status = llm_context_record_check(&page.records[i], error);
         /* Slots only grow: a list without end would keep its reader for ever. */
         if (status == LLM_OK && (page.records[i].slot < next || page.records[i].slot == UINT32_MAX))
-            status = nonsense(error, "a list of contexts that goes back");
+            status = llm_context_nonsense(error, "a list of contexts that goes back");
         next = page.records[i].slot + 1;
     }
     if (status != LLM_OK)
@@ -195,13 +194,15 @@ enum llm_status llm_cache_probe(llm_connection *connection, const char *model,
         return status;
     if (model)
         memcpy(body.name, model, strlen(model));
-    units = page_units(connection, capacity < PROBE_PAGE ? capacity : PROBE_PAGE, SPAN_WORDS);
-    status = call_paged(connection, &body, tokens, &units, SPAN_WORDS, page.words, &words, error);
+    units = llm_context_page_units(connection, capacity < PROBE_PAGE ? capacity : PROBE_PAGE,
+                                   SPAN_WORDS);
+    status = llm_context_call_page(connection, &body, tokens, &units, SPAN_WORDS, page.words,
+                                   &words, error);
     if (status == LLM_OK && words % SPAN_WORDS != 0)
-        status = nonsense(error, "a part of a span");
+        status = llm_context_nonsense(error, "a part of a span");
     for (uint32_t i = 0, from = 0; i < words / SPAN_WORDS && status == LLM_OK; i++) {
         if (!span_is_sane(&page.spans[i], from, count))
-            status = nonsense(error, "what it says of the cache");
+            status = llm_context_nonsense(error, "what it says of the cache");
         from = page.spans[i].to;
     }
     if (status != LLM_OK)
