@@ -26,6 +26,25 @@ enum model_architecture {
     MODEL_ARCHITECTURE_LLAMA, /* "LlamaForCausalLM": RMSNorm, RoPE, GQA, SwiGLU */
 };
 
+/* How positions beyond the trained ones turn (kernels.h, kernel_rope_frequencies()); sources beside each. */
+enum model_rope_kind {
+    MODEL_ROPE_DEFAULT, /* theta^(-2 i / D) */
+    MODEL_ROPE_LINEAR,  /* ... divided by `factor`: Chen et al. 2023, arXiv:2306.15595 */
+    MODEL_ROPE_LLAMA3,  /* by bands of wavelengths: Llama 3.1, arXiv:2407.21783 */
+    MODEL_ROPE_YARN,    /* by bands, with a temperature: Peng et al. 2023, arXiv:2309.00071 */
+};
+
+struct model_rope {
+    enum model_rope_kind kind;
+    double factor;               /* LINEAR, LLAMA3, YARN: [1, 2^20] */
+    double low_freq_factor;      /* LLAMA3: > 0 */
+    double high_freq_factor;     /* LLAMA3: > low_freq_factor */
+    double beta_fast, beta_slow; /* YARN: > 0; 32 and 1 unless the file says */
+    double
+        attention_factor; /* YARN: of cosines and sines; 0.1 ln(factor) + 1 unless the file says */
+    uint32_t original_context_tokens; /* LLAMA3, YARN: what the model was first trained for */
+};
+
 struct model_config {
     enum model_architecture architecture;
     /* Shape letters as in kernels.h: D hidden, H query heads, G key/value heads, K head_dim, V vocabulary. */
@@ -36,11 +55,18 @@ struct model_config {
     uint32_t kv_head_count;     /* G, divides H */
     uint32_t head_dim;   /* K, even, 2..1024; hidden_size / head_count unless the file says */
     uint32_t vocab_size; /* V, 1..2^24 */
-    uint32_t context_max_tokens;              /* max_position_embeddings, 1..2^20 */
-    double rms_norm_eps;                      /* [1e-12, 0.1] */
-    double rope_theta;                        /* [1, 1e12]; 10000 unless the file says */
-    bool tied_embeddings;                     /* the output projection is the embedding table */
-    int32_t bos_token_id;                     /* -1: none */
+    uint32_t context_max_tokens;    /* max_position_embeddings, 1..2^20 */
+    double rms_norm_eps;            /* [1e-12, 0.1] */
+    double rope_theta;              /* [1, 1e12]; 10000 unless the file says */
+    struct model_rope rope;         /* all zero: MODEL_ROPE_DEFAULT */
+    uint32_t sliding_window;        /* tokens a token sees, itself included; 0: all before it */
+    uint32_t full_attention_layers; /* so many first layers see everything in spite of the window */
+    bool qkv_bias;                  /* the Q, K and V projections have bias vectors, */
+    bool output_bias;               /* the attention's output projection, */
+    bool mlp_bias;                  /* the gate, up and down projections */
+    bool qk_norm;                   /* RMSNorm over each head of Q and K before they turn */
+    bool tied_embeddings;           /* the output projection is the embedding table */
+    int32_t bos_token_id;           /* -1: none */
     int32_t eos_token_ids[MODEL_EOS_IDS_MAX]; /* ids that end an answer, from config.json and */
     uint32_t eos_token_count;                 /* generation_config.json together; may be none */
 };
