@@ -40,10 +40,12 @@ struct sim_user_terms {
     uint64_t queued_tokens_max; /* 0: none */
 };
 
-/* What one got more than the other since the other waits, and the least that was. */
+/* What one got more than the other since the other waits, and the least that was. What the other had out of turn before, for
+ * requests that were overdue, counts for it: `owed`, and when the race began. */
 struct sim_race {
     bool on;
     int64_t ahead, least;
+    int64_t owed, owed_first;
 };
 
 struct sim_order {
