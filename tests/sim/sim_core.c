@@ -966,7 +966,7 @@ static void step(struct sim *sim, bool admitting)
     if (!mirror(sim))
         return;
     if (planned) {
-        const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
+        const char *wrong = sim_order_planned(&sim->order, sim->core, &plan, is_pinned(sim));
         if (wrong)
             fail(sim, "%s", wrong);
         launch(sim, &plan);

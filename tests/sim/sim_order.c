@@ -193,18 +193,24 @@ static void note_owed(struct sim_race *race, int64_t lead, int64_t out_of_turn)
     race->owed = (race->owed > 0 ? race->owed : 0) + out_of_turn;
 }
 
-/* The eldest has a row, or who makes its block has: that is a block's steps, and then it is the maker itself. */
-static bool eldest_moves(struct sim_order *order, const struct core_plan *plan, bool pinned)
+/* The eldest has a row, or who makes its block has: that is a block's steps, and then it has found it. */
+static bool eldest_moves(struct sim_order *order, const struct core *core,
+                         const struct core_plan *plan, bool pinned)
 {
     const struct sim_place *eldest = find_eldest(order);
     bool moves = !eldest || pinned;
     for (uint32_t i = 0; i < plan->sequence_count && !moves; i++)
         moves = &order->places[plan->sequences[i].slot] == eldest;
+    uint32_t slot = eldest ? (uint32_t)(eldest - order->places) : 0;
+    uint32_t computed = eldest ? core_request_info(core, slot).computed_tokens : 0;
+    moves |= computed > order->eldest_computed;
+    order->eldest_computed = computed;
     order->eldest_waited = moves ? 0 : order->eldest_waited + 1;
     return order->eldest_waited <= (order->lag + 1) * SIM_BLOCK_TOKENS;
 }
 
-const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned)
+const char *sim_order_planned(struct sim_order *order, const struct core *core,
+                              const struct core_plan *plan, bool pinned)
 {
     int64_t served[SIM_RANKS][SIM_USERS_MAX] = {{0}}, out_of_turn[SIM_RANKS][SIM_USERS_MAX] = {{0}};
     const struct sim_place *eldest = find_eldest(order);
@@ -216,7 +222,7 @@ const char *sim_order_planned(struct sim_order *order, const struct core_plan *p
         if (place == eldest)
             out_of_turn[place->rank][place->user] = got;
     }
-    if (!eldest_moves(order, plan, pinned))
+    if (!eldest_moves(order, core, plan, pinned))
         return "the eldest is overdue and does not move";
     for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
         for (uint32_t u = 0; u < SIM_USERS_MAX; u++)
