@@ -37,8 +37,7 @@ struct executor_model {
 
 struct opening {
     struct engine *engine;
-    const char *directory;
-    const char *name;
+    const struct model_spec *spec;
 };
 
 static enum llm_status open_file(void *self, const char *name, int *out_fd, struct llm_error *error)
@@ -46,19 +45,31 @@ static enum llm_status open_file(void *self, const char *name, int *out_fd, stru
     const struct opening *opening = self;
     if (!model_file_name_ok(name))
         return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a file name", name);
-    struct channel_message question = {.kind = CHANNEL_OPEN};
-    int used = snprintf(question.path, sizeof question.path, "%s/%s", opening->directory, name);
+    struct channel_message question = {.kind = CHANNEL_OPEN, .model = opening->spec->model};
+    const char *directory = opening->spec->path;
+    int used = snprintf(question.path, sizeof question.path, "%s/%s", directory, name);
     if (used < 0 || (size_t)used >= sizeof question.path)
-        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", opening->directory, name);
+        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", directory, name);
     return link_ask(&opening->engine->link, &question, out_fd, error);
+}
+
+/* Then what is in memory counts; files that were written to since are not read again. */
+static bool is_loaded(const struct model_spec *spec)
+{
+    return (spec->model.flags & CHANNEL_MODEL_LOADED) != 0;
 }
 
 static enum llm_status take_memory(void *self, const char *name, size_t bytes, void **out_address,
                                    bool *out_kept, struct llm_error *error)
 {
     const struct opening *opening = self;
-    enum llm_status status =
-        kept_take(&opening->engine->kept, name, bytes, out_address, out_kept, error);
+    struct kept *kept = &opening->engine->kept;
+    char own[CHANNEL_NAME_BYTES]; /* each load has its own */
+    snprintf(own, sizeof own, "%s/%llu", name, (unsigned long long)opening->spec->model.id);
+    const struct kept_memory *there = kept_find(kept, own);
+    if (is_loaded(opening->spec) && (!there || there->bytes != bytes))
+        return model_memory_changed(error);
+    enum llm_status status = kept_take(kept, own, bytes, out_address, out_kept, error);
     if (status == LLM_OK)
         kept_advise_huge(*out_address, bytes);
     return status;
@@ -100,13 +111,6 @@ static void fill_facts(struct executor_facts *out, const struct model_facts *fac
     for (uint32_t i = 0; i < facts->config.eos_token_count; i++)
         out->eos_ids[i] = (uint32_t)facts->config.eos_token_ids[i];
     fill_identity(out->identity, facts);
-}
-
-/* The last part of the directory's path: "/models/tinynotes" is "tinynotes". */
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
 }
 
 /* ---- Running --------------------------------------------------------------------------------------- */
@@ -285,11 +289,12 @@ static enum llm_status take_arrays(struct executor_model *self, const struct con
 }
 
 static enum llm_status open_model(struct executor_model *self, struct engine *engine,
-                                  const char *path, struct llm_error *error)
+                                  const struct model_spec *spec, struct llm_error *error)
 {
-    struct opening opening = {.engine = engine, .directory = path, .name = name_of(path)};
+    struct opening opening = {.engine = engine, .spec = spec};
     const struct model_files files = {.open = open_file, .self = &opening};
-    const struct model_memory memory = {.take = take_memory, .self = &opening};
+    const struct model_memory memory = {
+        .take = take_memory, .kept_only = is_loaded(spec), .self = &opening};
     const struct model_options options = {
         .stream = engine->stream,
         .batch_rows_max = (uint32_t)engine->config.limits.step_tokens,
@@ -299,11 +304,11 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
     enum llm_status status = model_open(&self->model, &files, &memory, &options, error);
     if (status != LLM_OK)
         return status;
-    fill_facts(&self->base.facts, model_facts(self->model), opening.name, engine->stream);
+    fill_facts(&self->base.facts, model_facts(self->model), spec->name, engine->stream);
     status = vocabulary_open(&self->vocab, &engine->kept, &files, model_facts(self->model),
-                             self->base.facts.name, error);
+                             spec->name, spec->model.id, error);
     if (status == LLM_OK)
-        status = plan_text_publish(&engine->kept, self->model, self->base.facts.name, error);
+        status = plan_text_publish(&engine->kept, self->model, spec->model.id, error);
     if (status == LLM_OK && self->vocab.header->kind != LLM_VOCAB_TOKENS_ONLY)
         self->base.facts.vocab = &self->vocab;
     if (status == LLM_OK)
@@ -312,7 +317,7 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
 }
 
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
-                                    const char *path, struct llm_error *error)
+                                    const struct model_spec *spec, struct llm_error *error)
 {
     static const struct executor_ops ops = {
         .set_pool = model_executor_set_pool,
@@ -328,7 +333,7 @@ enum llm_status executor_model_open(struct executor **out_executor, struct engin
     self->base.ops = &ops;
     enum llm_status status = open_stream(engine, error);
     if (status == LLM_OK)
-        status = open_model(self, engine, path, error);
+        status = open_model(self, engine, spec, error);
     if (status != LLM_OK) {
         model_executor_close(&self->base);
         return status;

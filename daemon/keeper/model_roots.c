@@ -64,22 +64,63 @@ static enum llm_status find_by_name(const struct model_roots *roots, const char 
                     roots->count ? looked : "no directory is configured");
 }
 
-static enum llm_status find_model(struct model_roots *roots, char *preset, size_t bytes,
-                                  struct llm_error *error)
+/* What follows the root in `path`; NULL when the path is not beneath it. */
+static const char *beneath(const struct model_root *root, const char *path)
 {
+    size_t bytes = strlen(root->path);
+    if (strncmp(path, root->path, bytes) != 0 || path[bytes] != '/')
+        return NULL;
+    return path + bytes + 1;
+}
+
+static bool allowed(const struct model_roots *roots, const char *directory)
+{
+    for (uint32_t i = 0; i < roots->count; i++)
+        if (beneath(&roots->roots[i], directory) || strcmp(roots->roots[i].path, directory) == 0)
+            return true;
+    return false;
+}
+
+static enum llm_status find_model(const struct model_roots *roots, const char *what, char *out_path,
+                                  size_t bytes, struct llm_error *error)
+{
+    if (what[0] == '\0' || strcmp(what, ".") == 0 || strcmp(what, "..") == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a model's name", what);
+    if (!strchr(what, '/'))
+        return find_by_name(roots, what, out_path, bytes, error);
+    if (!holds_model(what, out_path, bytes))
+        return llm_fail(error, LLM_ERR_NOT_FOUND,
+                        "%s is not a model directory (no readable config.json in it)", what);
+    return LLM_OK;
+}
+
+enum llm_status model_roots_find(const struct model_roots *roots, const char *what, char *out_path,
+                                 size_t bytes, struct llm_error *error)
+{
+    if (strcmp(what, "echo") == 0) {
+        snprintf(out_path, bytes, "echo");
+        return LLM_OK;
+    }
+    if (what[0] != '/' && strchr(what, '/'))
+        return llm_fail(error, LLM_ERR_INVALID, "%s is neither a name nor an absolute directory",
+                        what);
+    enum llm_status status = find_model(roots, what, out_path, bytes, error);
+    if (status == LLM_OK && !allowed(roots, out_path))
+        return llm_fail(error, LLM_ERR_PERMISSION,
+                        "%s is not beneath a model directory (models.directories)", out_path);
+    return status;
+}
+
+/* The default model may lie anywhere: whoever starts the daemon said so. */
+static enum llm_status find_preset(struct model_roots *roots, char *preset, size_t bytes,
+                                   struct llm_error *error)
+{
+    char what[CONFIG_PATH_BYTES];
     if (strcmp(preset, "echo") == 0)
         return LLM_OK;
-    if (preset[0] == '\0' || strcmp(preset, ".") == 0 || strcmp(preset, "..") == 0)
-        return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a model's name", preset);
-    if (!strchr(preset, '/')) {
-        char name[CONFIG_PATH_BYTES];
-        snprintf(name, sizeof name, "%s", preset);
-        return find_by_name(roots, name, preset, bytes, error);
-    }
-    if (!holds_model(preset, preset, bytes))
-        return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "%s is not a model directory (no readable config.json in it)", preset);
-    return add_root(roots, preset, error);
+    snprintf(what, sizeof what, "%s", preset);
+    enum llm_status status = find_model(roots, what, preset, bytes, error);
+    return status == LLM_OK && strchr(what, '/') ? add_root(roots, preset, error) : status;
 }
 
 enum llm_status model_roots_open(struct model_roots *roots, struct config *config,
@@ -91,7 +132,7 @@ enum llm_status model_roots_open(struct model_roots *roots, struct config *confi
         status = add_root(roots, config->models.directories.paths[i], error);
     if (status == LLM_OK) {
         add_builtin_root(roots);
-        status = find_model(roots, config->models.preset, sizeof config->models.preset, error);
+        status = find_preset(roots, config->models.preset, sizeof config->models.preset, error);
     }
     if (status != LLM_OK)
         model_roots_close(roots);
@@ -103,15 +144,6 @@ void model_roots_close(struct model_roots *roots)
     for (uint32_t i = 0; i < roots->count; i++)
         close(roots->roots[i].fd);
     roots->count = 0;
-}
-
-/* What follows the root in `path`; NULL when the path is not beneath it. */
-static const char *beneath(const struct model_root *root, const char *path)
-{
-    size_t bytes = strlen(root->path);
-    if (strncmp(path, root->path, bytes) != 0 || path[bytes] != '/')
-        return NULL;
-    return path + bytes + 1;
 }
 
 static int open_beneath(int root_fd, const char *rest)
