@@ -7,7 +7,8 @@
  *          against the tables', and the age of the oldest request against a bound. At the end everything must
  *          drain, and every request have got exactly what it would get alone.
  * Run      sim_core [--seed N] [--runs K] [--steps M] [--lag 0|1]; a failure names the seed that replays it. The
- *          lag of each engine is drawn unless it is given.
+ *          lag of each engine is drawn unless it is given. The digest in the last line is of all answers, effects and
+ *          plans: the same seeds give the same one for as long as the core decides the same.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -90,6 +91,7 @@ struct sim {
     struct sim_random random;
     uint64_t seed;
     uint64_t step;
+    uint64_t digest; /* of all that the core decided */
     uint64_t requests, tokens, kills, adopted, refused, failed, held, age_max, ahead;
     struct core_counts counts; /* of earlier engines, summed */
 };
@@ -113,6 +115,31 @@ static void fail(const struct sim *sim, const char *format, ...)
     va_end(arguments);
     say_seed();
     exit(1);
+}
+
+static void digest(struct sim *sim, uint64_t a, uint64_t b)
+{
+    sim->digest = sim_mix(sim_mix(sim->digest, a), b);
+}
+
+static void digest_effect(struct sim *sim, const struct core_effect *effect)
+{
+    digest(sim, (uint64_t)effect->kind << 32 | effect->slot,
+           (uint64_t)effect->block << 32 | effect->value);
+    digest(sim, effect->domain, sim->step);
+}
+
+static void digest_plan(struct sim *sim, const struct core_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        const struct core_sequence *s = &plan->sequences[i];
+        digest(sim, (uint64_t)s->slot << 32 | s->first_position,
+               (uint64_t)s->token_count << 32 | s->scored_rows << 1 | s->wants_token);
+        for (uint32_t b = 0; b < s->block_count; b++)
+            digest(sim, s->block_count, s->blocks[b]);
+    }
+    for (uint32_t i = 0; i < plan->token_count; i++)
+        digest(sim, plan->positions[i], plan->ids[i]);
 }
 
 /* ---- A run's configuration --------------------------------------------------------------------------- */
@@ -329,6 +356,7 @@ static bool mirror(struct sim *sim)
     bool kill = sim_chance(&sim->random, sim->kill_chance);
     uint32_t end = kill ? sim_between(&sim->random, 0, count) : count;
     for (uint32_t i = 0; i < end; i++) {
+        digest_effect(sim, &effects[i]);
         const char *wrong = sim_apply(&sim->tables, sim->core, &effects[i]);
         if (!wrong)
             wrong = sim_order_effect(&sim->order, &effects[i]);
@@ -594,6 +622,7 @@ static bool admit_one(struct sim *sim)
     request.request.domains = place->domains;
     struct llm_error error;
     enum llm_status status = core_admit(sim->core, &request.request, slot, &error);
+    digest(sim, slot, (uint64_t)status);
     if ((status == LLM_ERR_LIMIT) != too_large(sim, &request.request) &&
         !(status == LLM_ERR_LIMIT && is_pinned(sim)))
         fail(sim, "a request of %u and %u tokens was answered with status %d",
@@ -899,6 +928,7 @@ static void launch(struct sim *sim, const struct core_plan *plan)
     if (plan->token_count > sim->config.step_tokens ||
         plan->sequence_count > sim->config.running_max)
         fail(sim, "a plan of %u tokens in %u sequences", plan->token_count, plan->sequence_count);
+    digest_plan(sim, plan);
     check_once(sim, plan);
     uint32_t rows = 0;
     uint32_t scored_rows = 0;
@@ -1049,6 +1079,7 @@ int main(int argc, char **argv)
     sum.seed = options.seed;
     for (uint64_t i = 0; i < options.runs; i++) {
         run(&sim, options.seed + i, &options);
+        sum.digest = sim_mix(sum.digest, sim.digest);
         sum.requests += sim.requests;
         sum.tokens += sim.tokens;
         sum.kills += sim.kills;
@@ -1073,7 +1104,7 @@ int main(int argc, char **argv)
         "computed, %llu found in the cache, %llu evictions, %llu preemptions, %llu engines killed, "
         "%llu blocks adopted, %llu damaged ones refused, %llu failed steps, %llu blocks copied, "
         "%llu widened, %llu pins, %llu plans made ahead, oldest request %llu steps, widest race "
-        "%llu%% of its bound\n",
+        "%llu%% of its bound, digest %016llx\n",
         (unsigned long long)options.runs, (unsigned long long)options.seed,
         (unsigned long long)sum.requests, (unsigned long long)sum.tokens,
         (unsigned long long)sum.counts.tokens_computed,
@@ -1083,6 +1114,6 @@ int main(int argc, char **argv)
         (unsigned long long)sum.failed, (unsigned long long)sum.tables.copies,
         (unsigned long long)sum.tables.widenings, (unsigned long long)sum.held,
         (unsigned long long)sum.ahead, (unsigned long long)sum.age_max,
-        (unsigned long long)sum.order.closest_percent);
+        (unsigned long long)sum.order.closest_percent, (unsigned long long)sum.digest);
     return 0;
 }
