@@ -18,6 +18,7 @@
 #include "shm/check.h"
 #include "tests/sim/sim_model.h"
 #include "tests/sim/sim_order.h"
+#include "tests/sim/sim_still.h"
 
 #define DOCUMENTS_MAX 4u
 #define RUNNING_MAX   6u
@@ -76,6 +77,7 @@ struct sim {
     struct core *core;
     void *memory;
     size_t memory_bytes;
+    struct sim_still still;
     struct sim_order order;
     struct sim_hold holds[SIM_HOLDS_MAX];
     struct sim_filling filling[SIM_SLOTS_MAX];
@@ -230,6 +232,8 @@ static void open_core(struct sim *sim)
         fail(sim, "%s", error.message);
     if (core_blocks(sim->core) > SIM_BLOCKS_MAX)
         fail(sim, "%u blocks do not fit the tables", core_blocks(sim->core));
+    sim->tables.block_count = core_blocks(sim->core);
+    sim_still_open(&sim->still, sim->memory, sim->memory_bytes);
 }
 
 static void close_core(struct sim *sim)
@@ -239,6 +243,7 @@ static void close_core(struct sim *sim)
     sim->counts.evictions += counts.evictions;
     sim->counts.tokens_cached += counts.tokens_cached;
     sim->counts.tokens_computed += counts.tokens_computed;
+    sim_still_close(&sim->still);
     free(sim->memory);
     sim->core = NULL;
 }
@@ -298,16 +303,18 @@ static void check_counts(const struct sim *sim)
     uint32_t writing = 0;
     uint32_t sealed = 0;
     uint32_t live = 0;
-    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+    for (block_id block = 0; block < sim->tables.block_count; block++) {
         const struct sim_block *b = &sim->tables.blocks[block];
         writing += b->state == SIM_WRITING;
         sealed += b->state == SIM_SEALED;
         if (b->state != SIM_SEALED)
             continue;
         struct core_block_info info = core_block_info(sim->core, block);
-        if (memcmp(&info.chain, &b->info.chain, sizeof info.chain) != 0 ||
-            info.tokens != b->info.tokens || info.domain != b->info.domain ||
-            memcmp(info.ids, b->ids, info.tokens * sizeof *b->ids) != 0)
+        bool same = info.tokens == b->info.tokens && info.domain == b->info.domain &&
+                    memcmp(&info.chain, &b->info.chain, sizeof info.chain) == 0;
+        for (uint32_t i = 0; i < info.tokens && same; i++)
+            same = info.ids[i] == b->ids[i];
+        if (!same)
             fail(sim, "block %u: the core and its table disagree", block);
     }
     for (uint32_t slot = 0; slot < sim->config.request_slots; slot++)
@@ -347,10 +354,27 @@ static void check_computed(struct sim *sim)
 
 static void restart(struct sim *sim);
 
-/* Mirror the effects of the last call; sometimes the engine dies in the middle. True: it lives. */
-static bool mirror(struct sim *sim)
+static void check_sane(const struct sim *sim)
 {
     struct llm_error error;
+    if (core_sane(sim->core, &error) != LLM_OK)
+        fail(sim, "%s", error.message);
+}
+
+/* A refused admission changes nothing: what was right before it is right. */
+static void check_refused(struct sim *sim, uint32_t slot)
+{
+    if (sim_still_holds(&sim->still, sim->core, slot))
+        return;
+    check_sane(sim);
+    check_counts(sim);
+    sim_still_checked(&sim->still);
+}
+
+/* Mirror the effects of the last call; sometimes the engine dies in the middle. `refused`: the call did not admit what was
+ * to have this slot; else REQUEST_NONE. True: it lives. */
+static bool mirror(struct sim *sim, uint32_t refused)
+{
     uint32_t count;
     const struct core_effect *effects = core_effects(sim->core, &count);
     bool kill = sim_chance(&sim->random, sim->kill_chance);
@@ -365,13 +389,20 @@ static bool mirror(struct sim *sim)
                  effects[i].slot, effects[i].block, wrong);
         sim->tokens += effects[i].kind == CORE_REQUEST_TOKEN;
     }
-    if (core_sane(sim->core, &error) != LLM_OK)
-        fail(sim, "%s", error.message);
+    if (refused != REQUEST_NONE && count > 0)
+        fail(sim, "a refused request has %u effects", count);
+    if (refused != REQUEST_NONE && !kill) {
+        check_refused(sim, refused);
+        return true;
+    }
+    check_sane(sim);
     if (kill)
         restart(sim);
     else
         check_computed(sim);
     check_counts(sim);
+    if (!kill)
+        sim_still_checked(&sim->still);
     return !kill;
 }
 
@@ -380,7 +411,7 @@ static bool mirror(struct sim *sim)
 /* A stray write of a dying engine: the record's check would usually find it; here the core must. */
 static void damage_some(struct sim *sim)
 {
-    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+    for (block_id block = 0; block < sim->tables.block_count; block++) {
         struct sim_block *b = &sim->tables.blocks[block];
         if (b->state != SIM_SEALED || !sim_chance(&sim->random, 20))
             continue;
@@ -411,7 +442,7 @@ static bool replace_weights(struct sim *sim)
 static bool has_twin(const struct sim *sim, block_id block)
 {
     const struct core_block_info *info = &sim->tables.blocks[block].info;
-    for (block_id other = 0; other < SIM_BLOCKS_MAX; other++) {
+    for (block_id other = 0; other < sim->tables.block_count; other++) {
         const struct sim_block *b = &sim->tables.blocks[other];
         if (other != block && b->state == SIM_SEALED && b->info.model == info->model &&
             b->info.depth == info->depth && b->info.domain == info->domain &&
@@ -424,7 +455,7 @@ static bool has_twin(const struct sim *sim, block_id block)
 static void adopt_blocks(struct sim *sim, bool damaged)
 {
     for (uint32_t depth = 0; depth < SIM_CONTEXT_MAX; depth++)
-        for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+        for (block_id block = 0; block < sim->tables.block_count; block++) {
             const struct sim_block *b = &sim->tables.blocks[block];
             if (b->state != SIM_SEALED || b->info.depth != depth)
                 continue;
@@ -492,7 +523,7 @@ static void restart(struct sim *sim)
     memset(sim->tables.residue, 0xff, sizeof sim->tables.residue);
     bool cold = !sim->tables.exact_hash || sim_chance(&sim->random, 200);
     bool damaged = sim_chance(&sim->random, 200);
-    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++)
+    for (block_id block = 0; block < sim->tables.block_count; block++)
         if (sim->tables.blocks[block].state == SIM_WRITING || cold)
             forget_block(sim, block);
     if (damaged)
@@ -620,21 +651,25 @@ static bool admit_one(struct sim *sim)
     struct sim_request *place = &sim->tables.requests[slot];
     memcpy(place->domains, request.domains, sizeof request.domains);
     request.request.domains = place->domains;
+    /* A refusal that is due needs no sentence: writing it would take as long as refusing. */
+    bool large = too_large(sim, &request.request);
+    bool due = large || must_be_busy(sim, &request.request);
     struct llm_error error;
-    enum llm_status status = core_admit(sim->core, &request.request, slot, &error);
+    if (due)
+        sim_still_expect(&sim->still);
+    enum llm_status status = core_admit(sim->core, &request.request, slot, due ? NULL : &error);
     digest(sim, slot, (uint64_t)status);
-    if ((status == LLM_ERR_LIMIT) != too_large(sim, &request.request) &&
-        !(status == LLM_ERR_LIMIT && is_pinned(sim)))
+    if ((status == LLM_ERR_LIMIT) != large && !(status == LLM_ERR_LIMIT && is_pinned(sim)))
         fail(sim, "a request of %u and %u tokens was answered with status %d",
              request.request.prompt_tokens, request.request.max_tokens, (int)status);
-    if (status == LLM_ERR_BUSY && !must_be_busy(sim, &request.request))
+    if (status == LLM_ERR_BUSY && !due)
         fail(sim, "busy with %u waiting: %s", core_counts(sim->core).queued, error.message);
     if (status == LLM_OK) {
         request.live = true;
         sim->tables.requests[slot] = request;
         sim_order_admitted(&sim->order, slot, &request.request);
     }
-    if (!mirror(sim))
+    if (!mirror(sim, status == LLM_OK ? REQUEST_NONE : slot))
         return false;
     if (sim->tables.requests[slot].live && !sim_order_queue_fits(&sim->order, request.request.uid))
         fail(sim, "user %u has more tokens waiting than it may", request.request.uid);
@@ -647,7 +682,7 @@ static bool cancel_one(struct sim *sim, uint32_t slot)
     request->cancelled = true;
     if (core_cancel(sim->core, slot, CORE_FINISH_CANCELLED) != request->live)
         fail(sim, "slot %u: the core and its table disagree about a cancel", slot);
-    return mirror(sim);
+    return mirror(sim, REQUEST_NONE);
 }
 
 /* A client dies with all it asked; or somebody thinks better of one request. */
@@ -669,6 +704,7 @@ static bool cancel_some(struct sim *sim)
 
 static void unhold(struct sim *sim, uint32_t hold)
 {
+    sim_still_forget(&sim->still);
     core_unhold(sim->core, hold);
     sim->holds[hold].live = false;
 }
@@ -677,6 +713,7 @@ static void hold_one(struct sim *sim, uint32_t hold)
 {
     struct sim_request like;
     draw_request(sim, &like);
+    sim_still_forget(&sim->still);
     uint32_t held = core_hold(sim->core, hold, like.request.model, like.domains,
                               like.request.domain_count, like.ids, like.request.prompt_tokens);
     if (held > like.request.prompt_tokens || (core_held_blocks(sim->core, hold) > 0) != (held > 0))
@@ -980,7 +1017,7 @@ static void land(struct sim *sim)
         sim->flights[i] = sim->flights[i + 1];
     sim->flights[sim->flight_count] = first;
     core_complete(sim->core, &first->plan, first->results);
-    if (mirror(sim))
+    if (mirror(sim, REQUEST_NONE))
         check_cancelled(sim);
 }
 
@@ -993,7 +1030,7 @@ static void step(struct sim *sim, bool admitting)
         return;
     sim_order_planning(&sim->order);
     bool planned = core_plan(sim->core, &plan);
-    if (!mirror(sim))
+    if (!mirror(sim, REQUEST_NONE))
         return;
     if (planned) {
         const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
