@@ -89,8 +89,7 @@ static void serve_drop(struct keeper *keeper, const struct channel_message *mess
     keeper->descriptors_changed = true;
 }
 
-/* "weights/7" is load 7's. */
-static bool belongs_to(const char *memory, uint64_t load_id)
+bool asker_belongs(const char *memory, uint64_t load_id)
 {
     char number[24];
     const char *slash = strchr(memory, '/');
@@ -102,7 +101,7 @@ static enum llm_status check_loader(uint64_t loader_id, const struct channel_mes
                                     struct llm_error *error)
 {
     bool own = message->kind == CHANNEL_OPEN ? message->model.id == loader_id
-                                             : belongs_to(message->name, loader_id);
+                                             : asker_belongs(message->name, loader_id);
     if (loader_id == 0 || own)
         return LLM_OK;
     return llm_fail(error, LLM_ERR_PERMISSION, "the loader of load %llu asked for another's",

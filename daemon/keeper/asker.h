@@ -31,6 +31,8 @@ void asker_forget(struct asker *asker);
 /* Do what `message` asks and note the answer. `loader_id`: the load that a loader is for; 0: the engine asks. */
 void asker_serve(struct keeper *keeper, struct asker *asker, uint64_t loader_id, int pidfd,
                  const struct channel_message *message);
+/* A memory's name says whose it is: "weights/7" is load 7's. */
+bool asker_belongs(const char *memory, uint64_t load_id);
 /* Send the answer if one waits. False: the channel is full, or its other end gone. */
 bool asker_tell(struct asker *asker, int channel);
 

@@ -116,11 +116,16 @@ static bool tell_simple(struct engine *engine, enum channel_kind kind, bool *out
     return *out_told;
 }
 
+/* Part of the manifest only: what is made later the engine asked for, or it is a loader's and for the next one. */
 static bool tell_memories(struct keeper *keeper)
 {
+    if (keeper->engine.told_serve)
+        return true;
     for (int i = 0; i < MEMORIES_MAX; i++) {
         struct memory *memory = &keeper->memories.items[i];
-        if (memory->name[0] && !memory->told && !tell_memory(&keeper->engine, memory))
+        if (!memory->name[0] || memory->told || loader_owns(keeper, memory->name))
+            continue;
+        if (!tell_memory(&keeper->engine, memory))
             return false;
     }
     return true;

@@ -61,6 +61,11 @@ void loader_stop(struct keeper *keeper)
         process_kill(keeper->loader.pidfd, SIGKILL);
 }
 
+bool loader_owns(const struct keeper *keeper, const char *memory)
+{
+    return keeper->loader.pid != 0 && asker_belongs(memory, keeper->loader.model_id);
+}
+
 /* ---- Hearing --------------------------------------------------------------------------------------- */
 
 static void hear(struct keeper *keeper, const struct channel_message *message)

@@ -36,6 +36,8 @@ enum llm_status loader_start(struct keeper *keeper, uint32_t slot, struct llm_er
     LLM_MUST_CHECK;
 /* Kill it; what becomes of its model is the caller's. */
 void loader_stop(struct keeper *keeper);
+/* That memory is one that it is filling: no engine hears of it before the model is loaded. */
+bool loader_owns(const struct keeper *keeper, const char *memory);
 /* The channel is readable; the pidfd is. */
 void loader_channel_ready(struct keeper *keeper);
 void loader_process_ready(struct keeper *keeper);

@@ -489,7 +489,7 @@ void registry_failed(struct keeper *keeper, uint64_t id, const char *why)
     uint32_t slot = registry_find_id(&keeper->registry, id);
     if (slot == REGISTRY_SLOT_NONE || !in_set(&keeper->registry.models[slot]))
         return;
-    keeper->registry.models[slot].told = false; /* it serves without it */
+    keeper->registry.stale = true; /* it has its memories mapped */
     fail(keeper, slot, why);
 }
 
