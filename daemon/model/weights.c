@@ -216,7 +216,7 @@ static void hash_config(crypto_generichash_state *hash, const struct model_confi
                               c->vocab_size,  c->tied_embeddings};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         hash_u64(hash, sizes[i]);
-    hash_real(hash, c->rms_norm_eps);
+    hash_real(hash, (double)(float)c->rms_norm_eps); /* as the kernels get it, and GGUF has it */
     hash_real(hash, c->rope_theta);
     for (uint32_t i = 0; i < c->rope.divisor_count; i++)
         hash_real(hash, (double)c->rope.divisors[i]);
