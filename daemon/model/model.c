@@ -101,7 +101,7 @@ static void fill_rope(struct model *m)
                                .P = (int32_t)m->facts.config.context_max_tokens,
                                .D = (int32_t)m->facts.config.head_dim};
     kernel_rope_frequencies(frequencies, rope.D, m->facts.config.rope_theta);
-    kernel_rope_fill(m->cos_sin, frequencies, rope.P, rope.D);
+    kernel_rope_fill(m->cos_sin, frequencies, 1, rope.P, rope.D);
     m->run.rope = rope;
 }
 
