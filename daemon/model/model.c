@@ -1,7 +1,8 @@
 #include "daemon/model/model.h"
 
-#include "daemon/model/llama.h"
+#include "daemon/model/family.h"
 #include "daemon/model/plan.h"
+#include "daemon/model/rope_scaling.h"
 #include "daemon/model/safetensors.h"
 #include "daemon/model/weights.h"
 #include "shm/check.h"
@@ -100,8 +101,8 @@ static void fill_rope(struct model *m)
     struct kernel_rope rope = {.cos_sin = m->cos_sin,
                                .P = (int32_t)m->facts.config.context_max_tokens,
                                .D = (int32_t)m->facts.config.head_dim};
-    kernel_rope_frequencies(frequencies, rope.D, m->facts.config.rope_theta);
-    kernel_rope_fill(m->cos_sin, frequencies, 1, rope.P, rope.D);
+    double scale = rope_scaling_frequencies(frequencies, &m->facts.config);
+    kernel_rope_fill(m->cos_sin, frequencies, scale, rope.P, rope.D);
     m->run.rope = rope;
 }
 
@@ -181,7 +182,7 @@ static enum llm_status open_parts(struct model *m, const struct model_files *fil
     uint32_t wanted = m->options.context_max_tokens;
     if (wanted != 0 && wanted < config->context_max_tokens)
         config->context_max_tokens = wanted;
-    status = llama_plan(&m->plan, config, error);
+    status = model_family_plan(&m->plan, config, error);
     if (status == LLM_OK)
         status = plan_check(&m->plan, m->stream->ops, error);
     if (status == LLM_OK)

@@ -71,10 +71,11 @@ static enum llm_status check_shape(const struct plan_weight *weight, const struc
     char is[SHAPE_TEXT_BYTES];
     shape_text(tensor, is, sizeof is);
     if (weight->kind == PLAN_WEIGHT_VECTOR) {
-        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)weight->K)
+        int32_t count = part->rows * weight->K;
+        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)count)
             return llm_fail(error, LLM_ERR_INVALID,
                             "tensor \"%s\" is %s, the configuration says %" PRId32, part->tensor,
-                            is, weight->K);
+                            is, count);
     } else if (tensor->rank != 2 || tensor->shape[0] != (uint64_t)part->rows ||
                tensor->shape[1] != (uint64_t)weight->K) {
         return llm_fail(error, LLM_ERR_INVALID,
@@ -132,7 +133,7 @@ static size_t weight_bytes(const struct kernel_ops *ops, const struct plan_weigh
     case PLAN_WEIGHT_VECTOR:
         break;
     }
-    return (size_t)weight->K * sizeof(float);
+    return (size_t)weight->N * (size_t)weight->K * sizeof(float);
 }
 
 /* Give every weight its dtype, its shape and its offset. */
@@ -203,13 +204,30 @@ static void hash_real(crypto_generichash_state *hash, double value)
 static void hash_config(crypto_generichash_state *hash, const struct model_config *c)
 {
     hash_text(hash, model_architecture_name(c->architecture));
-    const uint32_t sizes[] = {c->hidden_size, c->intermediate_size, c->layer_count,
-                              c->head_count,  c->kv_head_count,     c->head_dim,
-                              c->vocab_size,  c->tied_embeddings};
+    const uint32_t sizes[] = {c->hidden_size,
+                              c->intermediate_size,
+                              c->layer_count,
+                              c->head_count,
+                              c->kv_head_count,
+                              c->head_dim,
+                              c->vocab_size,
+                              c->tied_embeddings,
+                              c->sliding_window,
+                              c->full_attention_layers,
+                              c->qkv_bias,
+                              c->output_bias,
+                              c->mlp_bias,
+                              c->qk_norm,
+                              (uint32_t)c->rope.kind,
+                              c->rope.original_context_tokens,
+                              c->rope.between_dimensions};
+    const double reals[] = {
+        c->rms_norm_eps,          c->rope_theta,     c->rope.factor,    c->rope.low_freq_factor,
+        c->rope.high_freq_factor, c->rope.beta_fast, c->rope.beta_slow, c->rope.attention_factor};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         hash_u64(hash, sizes[i]);
-    hash_real(hash, c->rms_norm_eps);
-    hash_real(hash, c->rope_theta);
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
+        hash_real(hash, reals[i]);
 }
 
 static void hash_tensor_entry(crypto_generichash_state *hash, const struct safetensors_tensor *t)
@@ -280,6 +298,7 @@ static void store_rows(const struct packing *p, int32_t weight_slot, const void 
                count * kernel_dtype_bytes(dtype));
         break;
     case PLAN_WEIGHT_VECTOR:
+        base += (size_t)row_first * (size_t)weight->K * sizeof(float);
         for (size_t i = 0; i < count; i++)
             kernel_store(base, KERNEL_F32, i, kernel_load(rows, dtype, i));
         break;
