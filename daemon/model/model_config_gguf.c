@@ -6,13 +6,16 @@
 #include <string.h>
 
 #define KEY_BYTES     96
+#define CONTEXT_MAX   (1u << 20)
 #define CONTROL_TOKEN 3 /* in tokenizer.ggml.token_type */
 
 static const struct {
     const char *name;
     enum model_architecture architecture;
 } architectures[] = {
-    {"llama", MODEL_ARCHITECTURE_LLAMA},
+    {"llama", MODEL_ARCHITECTURE_LLAMA}, /* Mistral as well: with a window it becomes that */
+    {"qwen2", MODEL_ARCHITECTURE_QWEN2},
+    {"qwen3", MODEL_ARCHITECTURE_QWEN3},
 };
 
 /* What reading works with; `family` is the keys' first part, "llama". */
@@ -125,7 +128,7 @@ static enum llm_status read_sizes(const struct keys *k, struct model_config *c,
     if (status == LLM_OK)
         status = read_count(k, "attention.head_count", 4096, &c->head_count, error);
     if (status == LLM_OK)
-        status = read_count(k, "context_length", 1u << 20, &c->context_max_tokens, error);
+        status = read_count(k, "context_length", CONTEXT_MAX, &c->context_max_tokens, error);
     if (status == LLM_OK)
         status = read_vocab_size(k, c, error);
     return status;
@@ -244,14 +247,24 @@ static enum llm_status refuse_features(const struct keys *k, struct llm_error *e
 
 /* ---- rotary embeddings ---- */
 
-static enum llm_status read_yarn(const struct keys *k, struct model_rope *r,
+/* The length a model reads with its scaled rotation, as config.json's is worked out. */
+static void grow_context(struct model_config *c, double tokens)
+{
+    if (tokens > CONTEXT_MAX)
+        tokens = CONTEXT_MAX;
+    if (tokens > c->context_max_tokens)
+        c->context_max_tokens = (uint32_t)tokens;
+}
+
+static enum llm_status read_yarn(const struct keys *k, struct model_config *c,
                                  struct llm_error *error)
 {
+    struct model_rope *r = &c->rope;
     double factor = 1.0, extrapolation = 1.0;
     r->kind = MODEL_ROPE_YARN;
     r->beta_fast = 32.0;
     r->beta_slow = 1.0;
-    enum llm_status status = read_count(k, "rope.scaling.original_context_length", 1u << 20,
+    enum llm_status status = read_count(k, "rope.scaling.original_context_length", CONTEXT_MAX,
                                         &r->original_context_tokens, error);
     if (status == LLM_OK)
         status =
@@ -267,6 +280,12 @@ static enum llm_status read_yarn(const struct keys *k, struct model_rope *r,
         status =
             read_real_if_given(k, "rope.scaling.yarn_ext_factor", 1.0, 1.0, &extrapolation, error);
     r->attention_factor = factor * (0.1 * log(r->factor) + 1.0);
+    if (status == LLM_OK && !(c->rope_theta > 1.0))
+        status = llm_fail(error, LLM_ERR_INVALID,
+                          "%s: key \"%s\" is %g; with yarn it must be more than 1", k->file,
+                          key_of(k, "rope.freq_base").text, c->rope_theta);
+    if (status == LLM_OK)
+        grow_context(c, r->original_context_tokens * r->factor);
     return status;
 }
 
@@ -294,7 +313,9 @@ static enum llm_status read_rope_scaling(const struct keys *k, struct model_conf
                                                   1.0, 0x1p20, &c->rope.factor, error),
                                     error);
     c->rope.kind = MODEL_ROPE_LINEAR;
-    return status == LLM_OK && !linear ? read_yarn(k, &c->rope, error) : status;
+    if (status == LLM_OK && linear)
+        grow_context(c, c->context_max_tokens * c->rope.factor);
+    return status == LLM_OK && !linear ? read_yarn(k, c, error) : status;
 }
 
 /* One f32 per frequency, each a number >= 1 in files that are well. */
@@ -471,7 +492,8 @@ static void note_strange_keys(const struct keys *k)
 static void look_for_tensors(const struct keys *k, struct model_config *c)
 {
     c->tied_embeddings = !has_tensor(k, "output.weight");
-    c->qkv_bias = has_tensor(k, "blk.0.attn_q.bias");
+    c->qk_norm = c->architecture == MODEL_ARCHITECTURE_QWEN3;
+    c->qkv_bias = c->architecture == MODEL_ARCHITECTURE_QWEN2 || has_tensor(k, "blk.0.attn_q.bias");
     c->output_bias = has_tensor(k, "blk.0.attn_output.bias");
     c->mlp_bias = has_tensor(k, "blk.0.ffn_gate.bias");
 }
@@ -484,6 +506,8 @@ static enum llm_status read_window(const struct keys *k, struct model_config *c,
     enum llm_status status = gguf_get_integer(k->gguf, key_of(k, "attention.sliding_window").text,
                                               0, 1 << 30, &window, error);
     c->sliding_window = (uint32_t)window;
+    if (window > 0 && c->architecture == MODEL_ARCHITECTURE_LLAMA)
+        c->architecture = MODEL_ARCHITECTURE_MISTRAL;
     return status == LLM_ERR_NOT_FOUND ? LLM_OK : status;
 }
 
