@@ -9,6 +9,8 @@
 #define CONTEXT_MAX   (1u << 20)
 #define CONTROL_TOKEN 3 /* in tokenizer.ggml.token_type */
 
+static const char TOKENS[] = "tokenizer.ggml.tokens";
+
 static const struct {
     const char *name;
     enum model_architecture architecture;
@@ -91,9 +93,10 @@ static enum llm_status read_vocab_size(const struct keys *k, struct model_config
     const uint32_t max = 1u << 24;
     const struct gguf_value *tokens = NULL;
     const struct gguf_tensor *table = gguf_find_tensor(k->gguf, "token_embd.weight");
-    enum llm_status status =
-        gguf_get_array(k->gguf, "tokenizer.ggml.tokens", GGUF_ITEMS_TEXTS, &tokens, error);
-    if (status != LLM_OK && status != LLM_ERR_NOT_FOUND)
+    enum llm_status status = LLM_OK;
+    if (gguf_find(k->gguf, TOKENS) != NULL)
+        status = gguf_get_array(k->gguf, TOKENS, GGUF_ITEMS_TEXTS, &tokens, error);
+    if (status != LLM_OK)
         return status;
     if (is_given(k, "vocab_size")) {
         status = read_count(k, "vocab_size", max, &c->vocab_size, error);
@@ -111,9 +114,8 @@ static enum llm_status read_vocab_size(const struct keys *k, struct model_config
     }
     if (tokens != NULL && tokens->count > c->vocab_size)
         return llm_fail(error, LLM_ERR_INVALID,
-                        "%s: \"tokenizer.ggml.tokens\" has %" PRIu64
-                        " items, the vocabulary %" PRIu32,
-                        k->file, tokens->count, c->vocab_size);
+                        "%s: key \"%s\" has %" PRIu64 " items, the vocabulary %" PRIu32, k->file,
+                        TOKENS, tokens->count, c->vocab_size);
     return LLM_OK;
 }
 
@@ -295,9 +297,10 @@ static enum llm_status read_rope_scaling(const struct keys *k, struct model_conf
     struct key type_key = key_of(k, "rope.scaling.type");
     struct gguf_text type = {"none", 4};
     double old_factor = 0; /* the key that was before there were types */
-    enum llm_status status = gguf_get_text(k->gguf, type_key.text, &type, error);
-    if (status == LLM_ERR_NOT_FOUND)
-        status = read_real_if_given(k, "rope.scale_linear", 1.0, 0x1p20, &old_factor, error);
+    enum llm_status status =
+        gguf_find(k->gguf, type_key.text) != NULL
+            ? gguf_get_text(k->gguf, type_key.text, &type, error)
+            : read_real_if_given(k, "rope.scale_linear", 1.0, 0x1p20, &old_factor, error);
     if (status != LLM_OK)
         return status;
     bool linear = gguf_text_is(type, "linear") || old_factor > 1.0;
@@ -368,10 +371,12 @@ static enum llm_status read_id(const struct keys *k, const struct model_config *
                                int32_t *out_id, struct llm_error *error)
 {
     int64_t id = -1;
-    enum llm_status status = gguf_get_integer(k->gguf, key, INT64_MIN, INT64_MAX, &id, error);
-    if (status == LLM_ERR_NOT_FOUND)
-        status = LLM_OK;
-    else if (status == LLM_OK && (id < 0 || id >= (int64_t)c->vocab_size))
+    enum llm_status status = LLM_OK;
+    *out_id = -1;
+    if (gguf_find(k->gguf, key) == NULL)
+        return LLM_OK;
+    status = gguf_get_integer(k->gguf, key, INT64_MIN, INT64_MAX, &id, error);
+    if (status == LLM_OK && (id < 0 || id >= (int64_t)c->vocab_size))
         model_note(k->notes, "%s: key \"%s\" is %" PRId64 ", not an id in 0..%" PRIu32 ": ignored",
                    k->file, key, id, c->vocab_size - 1);
     *out_id = id < 0 || id >= (int64_t)c->vocab_size ? -1 : (int32_t)id;
@@ -398,8 +403,7 @@ static void add_usual_ends(const struct keys *k, struct model_config *c)
         "<|eom_id|>", "<EOT>",      "<|end_of_text|>",   "<|return|>",    "<|call|>",
         "_<EOT>",     "<|eot|>",    "<end_of_utterance>"};
     const struct gguf_value *tokens, *types;
-    if (gguf_get_array(k->gguf, "tokenizer.ggml.tokens", GGUF_ITEMS_TEXTS, &tokens, NULL) !=
-            LLM_OK ||
+    if (gguf_get_array(k->gguf, TOKENS, GGUF_ITEMS_TEXTS, &tokens, NULL) != LLM_OK ||
         gguf_get_array(k->gguf, "tokenizer.ggml.token_type", GGUF_ITEMS_INTEGERS, &types, NULL) !=
             LLM_OK)
         return;
@@ -502,13 +506,15 @@ static void look_for_tensors(const struct keys *k, struct model_config *c)
 static enum llm_status read_window(const struct keys *k, struct model_config *c,
                                    struct llm_error *error)
 {
+    static const char rest[] = "attention.sliding_window";
     int64_t window = 0;
-    enum llm_status status = gguf_get_integer(k->gguf, key_of(k, "attention.sliding_window").text,
-                                              0, 1 << 30, &window, error);
+    enum llm_status status = LLM_OK;
+    if (is_given(k, rest))
+        status = gguf_get_integer(k->gguf, key_of(k, rest).text, 0, 1 << 30, &window, error);
     c->sliding_window = (uint32_t)window;
     if (window > 0 && c->architecture == MODEL_ARCHITECTURE_LLAMA)
         c->architecture = MODEL_ARCHITECTURE_MISTRAL;
-    return status == LLM_ERR_NOT_FOUND ? LLM_OK : status;
+    return status;
 }
 
 static enum llm_status read_all(const struct keys *k, struct model_config *c,
