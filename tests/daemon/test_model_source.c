@@ -364,8 +364,8 @@ START_TEST(a_tensor_that_does_not_fit_is_named_with_both_shapes)
     ck_assert_msg(status == wrong[_i].status, "%s: %s", wrong[_i].name, error.message);
     ck_assert_str_eq(error.message, wrong[_i].sentence);
     ck_assert_str_eq(heard, status != LLM_OK ? ""
-                                             : "1 tensors of type Q8_0 are converted to f16 "
-                                               "(blk.1.ffn_down.weight)");
+                                             : "weights of type Q8_0 are converted to f16: "
+                                               "blk.1.ffn_down.weight");
     gguf_close(&whole);
     gguf_writer_close(&all);
     tiny_model_close(&tiny);
