@@ -129,7 +129,7 @@ END_TEST
 
 START_TEST(a_directory_named_like_a_file_is_refused)
 {
-    char inner[96];
+    char inner[160];
     snprintf(inner, sizeof inner, "%s", path_of("d.gguf"));
     ck_assert_int_eq(mkdir(inner, 0700), 0);
     static const char *const files[FILES_MAX] = {"d.gguf/config.json"};
@@ -145,7 +145,7 @@ END_TEST
 START_TEST(a_link_keeps_its_own_name)
 {
     static const char *const files[FILES_MAX] = {"blob"};
-    char link[96];
+    char link[160];
     make(files);
     snprintf(link, sizeof link, "%s", path_of("x.gguf"));
     ck_assert_int_eq(symlink("blob", link), 0);
