@@ -1,6 +1,7 @@
 #include "daemon/model/model_source.h"
 
 #include "daemon/model/model_config_gguf.h"
+#include "daemon/model/model_config_strange.h"
 #include "daemon/model/tensor_names.h"
 #include "kernels/quant.h"
 #include "shm/check.h"
@@ -275,9 +276,12 @@ static enum llm_status open_gguf(struct model_source *source, const struct model
 }
 
 static enum llm_status open_hugging_face(struct model_source *source,
-                                         const struct model_files *files, struct llm_error *error)
+                                         const struct model_files *files,
+                                         const struct model_notes *notes, struct llm_error *error)
 {
     enum llm_status status = model_config_read(files, &source->config, error);
+    if (status == LLM_OK)
+        model_config_note_strange(files, notes);
     return status == LLM_OK ? safetensors_open(&source->safetensors, files, error) : status;
 }
 
@@ -289,7 +293,7 @@ enum llm_status model_source_open(struct model_source *source, const struct mode
     enum llm_status status = model_format_find(files, &gguf, error);
     if (status == LLM_OK)
         status = gguf != NULL ? open_gguf(source, files, gguf, notes, error)
-                              : open_hugging_face(source, files, error);
+                              : open_hugging_face(source, files, notes, error);
     if (status != LLM_OK)
         model_source_close(source);
     return status;

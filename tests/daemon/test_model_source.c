@@ -372,6 +372,20 @@ START_TEST(a_tensor_that_does_not_fit_is_named_with_both_shapes)
 }
 END_TEST
 
+START_TEST(a_strange_key_of_a_directory_is_noted)
+{
+    static const struct model_notes notes = {.note = hear};
+    tiny_model_open(&tiny, &shapes[0], 5); /* its config.json has one */
+    struct model_directory below = {open(tiny.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    struct model_files access = model_files_below(&below);
+    heard[0] = '\0';
+    ck_assert_int_eq(model_source_open(&source, &access, &notes, &error), LLM_OK);
+    ck_assert_str_eq(heard, "config.json: key \"a_key_we_do_not_know\" is not known: ignored");
+    close(below.directory_fd);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
 START_TEST(nothing_that_is_a_model_is_said_so)
 {
     struct model_files access = memory_files_open(&files);
@@ -394,6 +408,7 @@ int main(void)
     tcase_add_test(tc, qwen_keeps_its_order);
     tcase_add_loop_test(tc, a_tensor_that_does_not_fit_is_named_with_both_shapes, 0,
                         sizeof wrong / sizeof wrong[0]);
+    tcase_add_test(tc, a_strange_key_of_a_directory_is_noted);
     tcase_add_test(tc, nothing_that_is_a_model_is_said_so);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
