@@ -25,9 +25,34 @@ static struct model_source source;
 static struct llm_error error;
 
 static const struct tiny_shape shapes[] = {
-    {64, 96, 2, 4, 2, 16, 40, true, "F32", false, false, false},
-    {48, 80, 3, 3, 1, 32, 56, false, "BF16", true, false, false},
-    {32, 64, 1, 4, 4, 8, 24, false, "F16", false, true, true},
+    {.hidden = 64,
+     .feed_forward = 96,
+     .layers = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .vocab = 40,
+     .tied = true,
+     .dtype = "F32"},
+    {.hidden = 48,
+     .feed_forward = 80,
+     .layers = 3,
+     .heads = 3,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .vocab = 56,
+     .dtype = "BF16",
+     .sharded = true},
+    {.hidden = 32,
+     .feed_forward = 64,
+     .layers = 1,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 8,
+     .vocab = 24,
+     .dtype = "F16",
+     .shuffled = true,
+     .mixed = true},
 };
 #define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
 
@@ -144,8 +169,15 @@ static const struct {
 };
 #define BLOCK_ROWS 64 /* two heads of 32 */
 
-static const struct tiny_shape heads_of_32 = {64, 96,   1,     2,     2,     32,
-                                              20, true, "F32", false, false, false};
+static const struct tiny_shape heads_of_32 = {.hidden = 64,
+                                              .feed_forward = 96,
+                                              .layers = 1,
+                                              .heads = 2,
+                                              .kv_heads = 2,
+                                              .head_dim = 32,
+                                              .vocab = 20,
+                                              .tied = true,
+                                              .dtype = "F32"};
 
 static void open_memory(void)
 {

@@ -16,7 +16,15 @@
 #define MINUTE UINT64_C(60000000000)
 #define TOKENS 40
 
-static const struct tiny_shape shape = {64, 96, 2, 4, 2, 16, 40, true, "F32", false, false, false};
+static const struct tiny_shape shape = {.hidden = 64,
+                                        .feed_forward = 96,
+                                        .layers = 2,
+                                        .heads = 4,
+                                        .kv_heads = 2,
+                                        .head_dim = 16,
+                                        .vocab = 40,
+                                        .tied = true,
+                                        .dtype = "F32"};
 static const uint32_t prompt[] = {1, 7, 19};
 static struct tiny_model tiny;
 static char folder[96],
