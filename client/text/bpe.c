@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "client/text/added.h"
 #include "client/text/utf8.h"
 
 #define NONE LLM_TOKEN_NONE
@@ -126,18 +127,27 @@ static enum llm_status add_symbol(struct llm_bpe *bpe, uint32_t id, struct llm_e
     return LLM_OK;
 }
 
-static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *text, unsigned bytes)
+static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *text, size_t bytes)
 {
-    for (unsigned i = 0; i < bytes; i++)
+    for (size_t i = 0; i < bytes; i++)
         if (vocab->byte_tokens[text[i]] == NONE)
             return false;
     return true;
 }
 
-/* The character (or byte) at `text` and its id, or NONE when it has none of its own. */
-static unsigned next_character(const struct llm_vocab_view *vocab, const uint8_t *text,
-                               size_t bytes, uint32_t *out_id)
+/* The character (or byte, or user-defined piece) at `text` and its id, or NONE when it has none of its own. */
+static size_t next_character(const struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
+                             const uint8_t *text, size_t bytes, uint32_t *out_id)
 {
+    size_t piece_bytes = 0;
+    uint32_t piece = bpe->inside
+                         ? llm_added_longest(vocab, bpe->inside, (struct llm_slice){text, bytes},
+                                             true, &piece_bytes)
+                         : NONE;
+    if (piece != NONE) { /* user-defined: a symbol that no merge knows */
+        *out_id = vocab->added[piece].id;
+        return piece_bytes;
+    }
     if (vocab->header->kind == LLM_VOCAB_BYTE_LEVEL) {
         *out_id = vocab->byte_tokens[text[0]];
         return 1;
@@ -149,13 +159,13 @@ static unsigned next_character(const struct llm_vocab_view *vocab, const uint8_t
 
 /* A character without an id: its bytes, or else the unknown token, one for neighbours that fuse. */
 static enum llm_status add_unknown(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
-                                   const uint8_t *text, unsigned length, bool *fused,
+                                   const uint8_t *text, size_t length, bool *fused,
                                    struct llm_error *error)
 {
     const struct llm_vocab_header *h = vocab->header;
     enum llm_status status = LLM_OK;
     if (has_byte_tokens(vocab, text, length)) {
-        for (unsigned i = 0; i < length && status == LLM_OK; i++)
+        for (size_t i = 0; i < length && status == LLM_OK; i++)
             status = add_symbol(bpe, vocab->byte_tokens[text[i]], error);
         *fused = false;
         return status;
@@ -177,7 +187,7 @@ static enum llm_status encode_characters(struct llm_bpe *bpe, const struct llm_v
     bpe->symbol_count = 0;
     for (size_t at = 0; at < bytes;) {
         uint32_t id;
-        unsigned length = next_character(vocab, piece + at, bytes - at, &id);
+        size_t length = next_character(bpe, vocab, piece + at, bytes - at, &id);
         enum llm_status status = LLM_OK;
         if (bpe->symbol_count > 0 && !llm_vocab_joins(vocab, piece[at - 1], piece[at]))
             status = merge_segment(bpe, vocab, sink, error);

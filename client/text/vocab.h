@@ -23,6 +23,7 @@ struct llm_vocab {
     struct llm_vocab_view view;
     pcre2_code *splits[LLM_VOCAB_SPLITS_MAX]; /* [view.header->split_count] */
     uint32_t added_start[257]; /* added tokens that start with byte b: [start[b], start[b + 1]) */
+    uint32_t inside_count;     /* of them, those found behind the normal form */
 };
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "daemon/log.h"
 #include "daemon/model/json_file.h"
+#include "daemon/model/spm_file.h"
 #include "daemon/model/vocab_builder.h"
 
 #define DEFAULT_NAME "vocab"
@@ -26,6 +27,39 @@ static enum llm_status read_json(const struct model_files *files, const char *na
     status = json_file_read(fd, name, VOCAB_JSON_BYTES_MAX, out_root, error);
     close(fd);
     return status;
+}
+
+/* All of tokenizer.model, which is small; a file that is not there leaves NULL. */
+static enum llm_status read_spm(const struct model_files *files, void **out_bytes,
+                                size_t *out_count, struct llm_error *error)
+{
+    static const char name[] = "tokenizer.model";
+    int fd;
+    enum llm_status status = files->open(files->self, name, &fd, error);
+    if (status == LLM_ERR_NOT_FOUND)
+        return LLM_OK;
+    struct model_file_stat stat = {.bytes = 0};
+    if (status == LLM_OK)
+        status = model_file_stat(fd, name, &stat, error);
+    else
+        return status;
+    void *bytes = NULL;
+    if (status == LLM_OK && stat.bytes > SPM_FILE_BYTES_MAX)
+        status = llm_fail(error, LLM_ERR_LIMIT, "%s: %llu bytes, at most %zu", name,
+                          (unsigned long long)stat.bytes, SPM_FILE_BYTES_MAX);
+    if (status == LLM_OK && !(bytes = malloc((size_t)stat.bytes + 1)))
+        status = llm_fail(error, LLM_ERR_MEMORY, "%s: no memory for %llu bytes", name,
+                          (unsigned long long)stat.bytes);
+    if (status == LLM_OK)
+        status = model_file_read(fd, name, 0, bytes, (size_t)stat.bytes, error);
+    close(fd);
+    if (status != LLM_OK) {
+        free(bytes);
+        return status;
+    }
+    *out_bytes = bytes;
+    *out_count = (size_t)stat.bytes;
+    return LLM_OK;
 }
 
 static struct vocab_facts facts_for_builder(const struct model_facts *facts, const char *name)
@@ -50,11 +84,17 @@ static enum llm_status build(const struct model_files *files, const struct model
                              struct llm_error *error)
 {
     json_t *tokenizer = NULL, *tokenizer_config = NULL;
+    void *spm = NULL;
+    size_t spm_bytes = 0;
     enum llm_status status = read_json(files, "tokenizer.json", &tokenizer, error);
+    if (status == LLM_OK && !tokenizer)
+        status = read_spm(files, &spm, &spm_bytes, error);
     if (status == LLM_OK)
         status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
     if (status == LLM_OK) {
         struct vocab_source source = {.tokenizer = tokenizer,
+                                      .spm = spm,
+                                      .spm_bytes = spm_bytes,
                                       .tokenizer_config = tokenizer_config,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
@@ -62,9 +102,11 @@ static enum llm_status build(const struct model_files *files, const struct model
             log_event(LOG_LEVEL_WARN, "model is served by token ids only", log_text("name", name),
                       log_text("reason", error->message));
             source.tokenizer = NULL;
+            source.spm = NULL;
             status = vocab_build(&source, out_image, out_bytes, error);
         }
     }
+    free(spm);
     json_decref(tokenizer);
     json_decref(tokenizer_config);
     return status;

@@ -1,5 +1,5 @@
 /*
- * vocab_builder.h - from a model's tokenizer.json to a vocab image.
+ * vocab_builder.h - from a model's tokeniser file to a vocab image.
  *
  * Idea     Three steps, one file each: vocab_tokens.c reads the tokens, merges and added tokens into a draft
  *          in which every id and every merge is proved; vocab_pipeline.c turns the chain of normalisers,
@@ -37,8 +37,12 @@ struct vocab_facts {
     uint32_t eos_count;
 };
 
+/* The first that is there is the tokeniser; none: build tokens-only. */
 struct vocab_source {
-    const json_t *tokenizer; /* tokenizer.json's root; NULL: there is none, build tokens-only */
+    const json_t *tokenizer; /* tokenizer.json's root, or NULL */
+    const void
+        *spm; /* [spm_bytes] tokenizer.model (SentencePiece), or NULL; stays during vocab_build() */
+    size_t spm_bytes;
     const json_t *tokenizer_config; /* tokenizer_config.json's root, or NULL */
     struct vocab_facts facts;
 };
@@ -50,7 +54,7 @@ struct vocab_source {
  *   returns    LLM_OK
  *              LLM_ERR_INVALID      a key is missing or wrong; the sentence names it
  *              LLM_ERR_UNSUPPORTED  a step that this build cannot do exactly; the sentence names its type.
- *                                   The model can still be served by ids: set source->tokenizer to NULL
+ *                                   The model can still be served by ids: set the tokenisers to NULL
  *              LLM_ERR_LIMIT        larger than shm/vocab_image.h allows
  *              LLM_ERR_MEMORY       no memory for the draft or the image
  */

@@ -9,24 +9,26 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "tests/support/spm_fixture.h"
 #include "tests/support/vocab_fixture.h"
 
 static const struct {
-    const char *tokenizer; /* tokenizers/hf/<tokenizer>/tokenizer.json */
+    const char *tokenizer; /* a file below tokenizers/ */
     const char *rows;      /* tokenizers/vectors/<rows>.jsonl */
 } cases[] = {
-    {"gpt2", "gpt-2"},
-    {"gpt2", "hf-tests-gpt-2"},
-    {"gpt2", "gpt-2.decode"},
-    {"qwen3", "qwen2"},
-    {"qwen3", "qwen2.decode"},
-    {"llama2", "llama-spm"},
-    {"llama2", "hf-tests-llama-spm"},
-    {"phi3", "phi-3"},
+    {"hf/gpt2/tokenizer.json", "gpt-2"},
+    {"hf/gpt2/tokenizer.json", "hf-tests-gpt-2"},
+    {"hf/gpt2/tokenizer.json", "gpt-2.decode"},
+    {"hf/qwen3/tokenizer.json", "qwen2"},
+    {"hf/qwen3/tokenizer.json", "qwen2.decode"},
+    {"hf/llama2/tokenizer.json", "llama-spm"},
+    {"hf/llama2/tokenizer.json", "hf-tests-llama-spm"},
+    {"hf/phi3/tokenizer.json", "phi-3"},
+    {"spm/mistral-v3.model", "mistral-v3"},
 };
 #define CASE_COUNT (int)(sizeof cases / sizeof *cases)
 
-static json_t *tokenizer_json;
+static json_t *tokenizer_json; /* or NULL */
 static void *image;
 static llm_vocab *vocab;
 static size_t row_count;
@@ -36,9 +38,15 @@ static void open_case(int index)
 {
     char path[256];
     size_t bytes;
-    snprintf(path, sizeof path, "tokenizers/hf/%s/tokenizer.json", cases[index].tokenizer);
-    tokenizer_json = load_json(testdata(path));
-    image = build_image(tokenizer_json, NULL, &bytes);
+    snprintf(path, sizeof path, "tokenizers/%s", cases[index].tokenizer);
+    if (strstr(path, ".model")) {
+        struct spm_bytes model = load_spm(testdata(path));
+        image = build_spm_image(model, &bytes);
+        free(model.bytes);
+    } else {
+        tokenizer_json = load_json(testdata(path));
+        image = build_image(tokenizer_json, NULL, &bytes);
+    }
     const json_t *normalizer = json_object_get(tokenizer_json, "normalizer");
     const char *form = json_string_value(json_object_get(normalizer, "type"));
     nfc = form && strcmp(form, "NFC") == 0;
@@ -50,6 +58,7 @@ static void close_case(void)
     llm_vocab_close(vocab);
     free(image);
     json_decref(tokenizer_json);
+    tokenizer_json = NULL;
 }
 
 /* Call `check` for every row of a case; prints how many there were. */
