@@ -20,7 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODEL_EOS_IDS_MAX 16
+#define MODEL_EOS_IDS_MAX       16
+#define MODEL_ROPE_DIVISORS_MAX 128
 
 enum model_architecture {
     MODEL_ARCHITECTURE_LLAMA, /* "LlamaForCausalLM": RMSNorm, RoPE, GQA, SwiGLU */
@@ -43,6 +44,8 @@ struct model_rope {
     double
         attention_factor; /* YARN: of cosines and sines; 0.1 ln(factor) + 1 unless the file says */
     uint32_t original_context_tokens; /* LLAMA3, YARN: what the model was first trained for */
+    uint32_t divisor_count; /* 0, or head_dim / 2: frequency i is divided by divisors[i] besides; */
+    float divisors[MODEL_ROPE_DIVISORS_MAX]; /* GGUF files of Llama 3.1 have its bands so */
 };
 
 struct model_config {

@@ -2,7 +2,8 @@
  * test_model_goldens.c - daemon/model: a trained model against what f64 arithmetic makes of it.
  * How: stories260K (260 thousand parameters, trained on TinyStories by Andrej Karpathy, MIT licence) with golden
  * tokens, margins, log-probabilities and negative log-likelihoods; needs LLM_TESTDATA. Generated ids must be
- * the golden ones up to the first step where the two best logits are closer than the tolerance.
+ * the golden ones up to the first step where the two best logits are closer than the tolerance. It comes in several
+ * forms: a directory and a GGUF file of the same f32 weights must agree to the bit, and a GGUF file in q8_0 has goldens of its own.
  */
 #include "tests/daemon/model_fixture.h"
 
@@ -13,11 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MARGIN_TOLERANCE  1e-3 /* f32 weights */
-#define LOGPROB_TOLERANCE 5e-4
-#define LOGIT_TOLERANCE   1e-3
-#define NLL_TOLERANCE     0.002 /* of the mean, relative */
-#define CONTEXT_TOKENS    512
+#define CONTEXT_TOKENS 512
+
+static const struct form {
+    const char *path, *goldens;
+    enum model_kv_type kv_type;
+    double margin, logprob, logit; /* tolerances */
+    double nll;                    /* of the mean, relative */
+    int32_t compared_min;          /* golden ids: margins are rarely small */
+} forms[] = {
+    {"hf-f32", "golden-f32.json", MODEL_KV_AUTO, 1e-3, 5e-4, 1e-3, 0.002, 12 * 100},
+    {"stories260K-q8_0.gguf", "golden-q8_0.json", MODEL_KV_AUTO, 0.1, 0.3, 0.3, 0.02, 250},
+    /* what the weights alone lose on their way into f16 */
+    {"stories260K-q8_0.gguf", "golden-q8_0.json", MODEL_KV_F32, 0.02, 0.02, 0.02, 0.005, 350},
+};
+#define FORMS ((int)(sizeof forms / sizeof forms[0]))
 
 static const struct fixture_backend backends[] = {
     {"reference", NULL, 1},
@@ -26,14 +37,24 @@ static const struct fixture_backend backends[] = {
 };
 #define BACKENDS ((int)(sizeof backends / sizeof backends[0]))
 
-static char model_directory[512], golden_path[512];
+static const char *data; /* the test data's folder */
+static const struct form *form;
 static struct model_fixture fixture;
 static json_t *goldens;
 
-static void open_stories(int backend)
+static const char *stories_path(const char *file)
 {
-    fixture_open(&fixture, model_directory, &backends[backend], MODEL_KV_AUTO);
-    goldens = json_load_file(golden_path, 0, NULL);
+    static char path[512];
+    snprintf(path, sizeof path, "%s/models/stories260K/%s", data, file);
+    return path;
+}
+
+/* Every form with every backend. */
+static void open_stories(int i)
+{
+    form = &forms[i / BACKENDS];
+    fixture_open(&fixture, stories_path(form->path), &backends[i % BACKENDS], form->kv_type);
+    goldens = json_load_file(stories_path(form->goldens), 0, NULL);
     ck_assert_ptr_nonnull(goldens);
 }
 
@@ -84,7 +105,7 @@ static void assert_top_logprobs(const json_t *row, int32_t step, const float *lo
         int32_t id = (int32_t)json_integer_value(json_array_get(pair, 0));
         double want = json_number_value(json_array_get(pair, 1));
         double got = log_probability(logits, id);
-        ck_assert_msg(fabs(got - want) < LOGPROB_TOLERANCE,
+        ck_assert_msg(fabs(got - want) < form->logprob,
                       "step %d: log-probability of token %d is %.6f, expected %.6f", step, id, got,
                       want);
     }
@@ -95,7 +116,7 @@ static void assert_logits_after_prompt(const json_t *row, const float *logits)
     const json_t *want = json_object_get(row, "logits_after_prompt");
     for (size_t v = 0; v < json_array_size(want); v++) {
         double value = json_number_value(json_array_get(want, v));
-        ck_assert_msg(fabs((double)logits[v] - value) < LOGIT_TOLERANCE,
+        ck_assert_msg(fabs((double)logits[v] - value) < form->logit,
                       "logit %zu is %.6f, expected %.6f", v, (double)logits[v], value);
     }
 }
@@ -115,7 +136,7 @@ static int32_t play(const json_t *row)
     assert_logits_after_prompt(row, logits_after(&s, prompt - 1));
     for (step = 0; step < count; step++) {
         const float *logits = logits_after(&s, s.done - 1);
-        if (json_number_value(json_array_get(margins, (size_t)step)) < MARGIN_TOLERANCE)
+        if (json_number_value(json_array_get(margins, (size_t)step)) < form->margin)
             break;
         ck_assert_msg(
             best_of(logits) == golden[step], "prompt \"%s\": step %d gives %d, expected %d",
@@ -135,7 +156,9 @@ START_TEST(greedy_generations_are_the_golden_ones)
     const json_t *row;
     open_stories(_i);
     json_array_foreach(json_object_get(goldens, "greedy"), i, row) compared += play(row);
-    ck_assert_int_ge(compared, 12 * 100); /* margins are rarely small: most of 12 x 160 */
+    printf("%s with %s: %d golden ids compared\n", form->path, backends[_i % BACKENDS].name,
+           (int)compared);
+    ck_assert_int_ge(compared, form->compared_min);
     close_stories();
 }
 END_TEST
@@ -156,8 +179,8 @@ START_TEST(likelihood_of_text_is_the_golden_one)
         for (int32_t t = 1; t < count; t++)
             sum -= log_probability(logits_after(&s, t - 1), ids[t]);
         double got = sum / (count - 1), want = json_number_value(json_object_get(row, "mean_nll"));
-        ck_assert_msg(fabs(got - want) <= NLL_TOLERANCE * want, "text %zu: %.6f, expected %.6f", i,
-                      got, want);
+        ck_assert_msg(fabs(got - want) <= form->nll * want, "text %zu: %.6f, expected %.6f", i, got,
+                      want);
         fixture_end(&s);
     }
     close_stories();
@@ -205,22 +228,49 @@ START_TEST(twelve_stories_at_once_are_the_bits_of_each_alone)
 }
 END_TEST
 
+/* The directory and the GGUF file hold the same numbers, rows of Q and K in another order. */
+START_TEST(directory_and_gguf_of_the_same_weights_are_the_same_model)
+{
+    static int32_t ids[CONTEXT_TOKENS];
+    struct model_fixture from_gguf;
+    struct fixture_sequence a, b;
+    open_stories(_i);
+    fixture_open(&from_gguf, stories_path("stories260K-f32.gguf"), &backends[_i], MODEL_KV_AUTO);
+    const struct model_facts *one = fixture.facts, *other = from_gguf.facts;
+    ck_assert_mem_eq(one->fingerprint, other->fingerprint, sizeof one->fingerprint);
+    ck_assert_int_eq(one->config.bos_token_id, other->config.bos_token_id);
+    ck_assert_uint_eq(one->config.context_max_tokens, other->config.context_max_tokens);
+    ck_assert_int_eq(other->kv.dtype, one->kv.dtype);
+
+    const json_t *text = json_array_get(json_object_get(goldens, "nll"), 0);
+    int32_t count = ids_from(json_object_get(text, "ids"), ids);
+    fixture_start(&fixture, &a, ids, count);
+    fixture_run_alone(&fixture, &a, count);
+    fixture_start(&from_gguf, &b, ids, count);
+    fixture_run_alone(&from_gguf, &b, count);
+    ck_assert(memcmp(a.logits, b.logits, (size_t)count * one->config.vocab_size * sizeof(float)) ==
+              0);
+    fixture_end(&a);
+    fixture_end(&b);
+    fixture_close(&from_gguf);
+    close_stories();
+}
+END_TEST
+
 int main(void)
 {
-    const char *data = getenv("LLM_TESTDATA");
+    data = getenv("LLM_TESTDATA");
     if (data == NULL) {
         printf("skipped: LLM_TESTDATA does not name the test data\n");
         return 77;
     }
-    snprintf(model_directory, sizeof model_directory, "%s/models/stories260K/hf-f32", data);
-    snprintf(golden_path, sizeof golden_path, "%s/models/stories260K/golden-f32.json", data);
-
     Suite *suite = suite_create("daemon/model_goldens");
     TCase *tc = tcase_create("stories260K");
     tcase_set_timeout(tc, 120);
-    tcase_add_loop_test(tc, greedy_generations_are_the_golden_ones, 0, BACKENDS);
-    tcase_add_loop_test(tc, likelihood_of_text_is_the_golden_one, 0, BACKENDS);
+    tcase_add_loop_test(tc, greedy_generations_are_the_golden_ones, 0, FORMS * BACKENDS);
+    tcase_add_loop_test(tc, likelihood_of_text_is_the_golden_one, 0, FORMS * BACKENDS);
     tcase_add_loop_test(tc, twelve_stories_at_once_are_the_bits_of_each_alone, 0, BACKENDS);
+    tcase_add_loop_test(tc, directory_and_gguf_of_the_same_weights_are_the_same_model, 0, BACKENDS);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
