@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/model/gguf.h"
 #include "daemon/model/json_file.h"
 #include "daemon/model/spm_file.h"
 #include "daemon/model/vocab_builder.h"
@@ -86,15 +87,22 @@ static enum llm_status build(const struct model_files *files, const struct model
     json_t *tokenizer = NULL, *tokenizer_config = NULL;
     void *spm = NULL;
     size_t spm_bytes = 0;
-    enum llm_status status = read_json(files, "tokenizer.json", &tokenizer, error);
-    if (status == LLM_OK && !tokenizer)
+    struct gguf gguf = {.files = NULL};
+    const char *gguf_name = NULL;
+    enum llm_status status = model_format_find(files, &gguf_name, error);
+    if (status == LLM_OK && gguf_name)
+        status = gguf_open(&gguf, files, gguf_name, error);
+    else if (status == LLM_OK)
+        status = read_json(files, "tokenizer.json", &tokenizer, error);
+    if (status == LLM_OK && !gguf_name && !tokenizer)
         status = read_spm(files, &spm, &spm_bytes, error);
-    if (status == LLM_OK)
+    if (status == LLM_OK && !gguf_name)
         status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
     if (status == LLM_OK) {
         struct vocab_source source = {.tokenizer = tokenizer,
                                       .spm = spm,
                                       .spm_bytes = spm_bytes,
+                                      .gguf = gguf_name ? &gguf : NULL,
                                       .tokenizer_config = tokenizer_config,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
@@ -103,10 +111,12 @@ static enum llm_status build(const struct model_files *files, const struct model
                       log_text("reason", error->message));
             source.tokenizer = NULL;
             source.spm = NULL;
+            source.gguf = NULL;
             status = vocab_build(&source, out_image, out_bytes, error);
         }
     }
     free(spm);
+    gguf_close(&gguf);
     json_decref(tokenizer);
     json_decref(tokenizer_config);
     return status;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/gguf.h"
 #include "daemon/model/model_json.h"
 #include "daemon/model/vocab_draft.h"
 #include "shm/check.h"
@@ -164,11 +165,15 @@ static enum llm_status read_tokenizer(struct vocab_draft *draft, const struct vo
                                       struct llm_error *error)
 {
     enum llm_status status;
-    draft->file = source->tokenizer ? "tokenizer.json" : "tokenizer.model";
+    draft->file = source->tokenizer ? "tokenizer.json"
+                  : source->spm     ? "tokenizer.model"
+                                    : source->gguf->files[0].name;
     if (source->tokenizer)
         status = read_json(draft, source, error);
-    else
+    else if (source->spm)
         status = vocab_spm_read(draft, source, error);
+    else
+        status = vocab_gguf_read(draft, source, error);
     if (status == LLM_OK) {
         choose_ends(draft, source);
         choose_prefix(draft, source);
@@ -217,7 +222,7 @@ enum llm_status vocab_build(const struct vocab_source *source, void **out_image,
     memcpy(draft.eos_ids, facts->eos_ids, sizeof draft.eos_ids);
     memset(draft.byte_tokens, 0xff, sizeof draft.byte_tokens); /* LLM_TOKEN_NONE */
     enum llm_status status = LLM_OK;
-    bool has_tokenizer = source->tokenizer || source->spm;
+    bool has_tokenizer = source->tokenizer || source->spm || source->gguf;
     if (facts->token_count || !has_tokenizer)
         status = check_facts(facts, facts->token_count, error);
     if (status == LLM_OK)

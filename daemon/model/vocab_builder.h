@@ -24,6 +24,8 @@
 #include "shm/status.h"
 #include "shm/vocab_image.h"
 
+struct gguf;
+
 #define VOCAB_JSON_BYTES_MAX ((size_t)256 << 20) /* for json_file_read(); real ones are 2..35 MB */
 
 /* What the model's other files say; what is not known stays 0 or LLM_TOKEN_NONE. */
@@ -43,6 +45,7 @@ struct vocab_source {
     const void
         *spm; /* [spm_bytes] tokenizer.model (SentencePiece), or NULL; stays during vocab_build() */
     size_t spm_bytes;
+    const struct gguf *gguf; /* an open GGUF file, or NULL; stays open during vocab_build() */
     const json_t *tokenizer_config; /* tokenizer_config.json's root, or NULL */
     struct vocab_facts facts;
 };

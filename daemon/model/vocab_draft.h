@@ -81,6 +81,10 @@ uint32_t vocab_tokens_find(const struct vocab_draft *draft, const json_t *tokeni
 LLM_MUST_CHECK enum llm_status vocab_spm_read(struct vocab_draft *draft,
                                               const struct vocab_source *source,
                                               struct llm_error *error);
+/* All of it from a GGUF file's metadata (vocab_gguf.c). */
+LLM_MUST_CHECK enum llm_status vocab_gguf_read(struct vocab_draft *draft,
+                                               const struct vocab_source *source,
+                                               struct llm_error *error);
 /* Lay the draft out (vocab_write.c). */
 LLM_MUST_CHECK enum llm_status vocab_write(struct vocab_draft *draft,
                                            const struct vocab_facts *facts, void **out_image,
