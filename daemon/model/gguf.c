@@ -381,15 +381,15 @@ static enum llm_status place_tensors(struct gguf *gguf, size_t first_tensor, uin
 static enum llm_status read_alignment(const struct gguf *gguf, uint64_t *out_alignment,
                                       struct llm_error *error)
 {
+    static const char key[] = "general.alignment";
     int64_t alignment = ALIGNMENT_DEFAULT;
-    enum llm_status status =
-        gguf_get_integer(gguf, "general.alignment", 1, ALIGNMENT_MAX, &alignment, error);
-    if (status == LLM_ERR_NOT_FOUND)
-        status = LLM_OK;
+    enum llm_status status = LLM_OK;
+    if (gguf_find(gguf, key) != NULL)
+        status = gguf_get_integer(gguf, key, 1, ALIGNMENT_MAX, &alignment, error);
     if (status == LLM_OK && (alignment & (alignment - 1)) != 0)
-        status = llm_fail(error, LLM_ERR_INVALID,
-                          "%s: key \"general.alignment\" is %" PRId64 ", not a power of two",
-                          gguf->files[0].name, alignment);
+        status =
+            llm_fail(error, LLM_ERR_INVALID, "%s: key \"%s\" is %" PRId64 ", not a power of two",
+                     gguf->files[0].name, key, alignment);
     if (status == LLM_OK)
         *out_alignment = (uint64_t)alignment;
     return status;
@@ -547,11 +547,11 @@ static enum llm_status open_split(struct gguf *gguf, const struct model_files *f
 static enum llm_status open_others(struct gguf *gguf, const struct model_files *files,
                                    struct llm_error *error)
 {
+    static const char key[] = "split.count";
     int64_t count = 0;
-    enum llm_status status =
-        gguf_get_integer(gguf, "split.count", 0, GGUF_FILES_MAX, &count, error);
-    if (status == LLM_ERR_NOT_FOUND)
+    if (gguf_find(gguf, key) == NULL)
         return LLM_OK;
+    enum llm_status status = gguf_get_integer(gguf, key, 0, GGUF_FILES_MAX, &count, error);
     if (status != LLM_OK || count <= 1)
         return status;
     return open_split(gguf, files, count, error);

@@ -1,8 +1,9 @@
 #include "daemon/model/model.h"
 
-#include "daemon/model/llama.h"
+#include "daemon/model/family.h"
 #include "daemon/model/model_source.h"
 #include "daemon/model/plan.h"
+#include "daemon/model/rope_scaling.h"
 #include "daemon/model/weights.h"
 #include "shm/check.h"
 
@@ -99,10 +100,8 @@ static void fill_rope(struct model *m)
     struct kernel_rope rope = {.cos_sin = m->cos_sin,
                                .P = (int32_t)m->facts.config.context_max_tokens,
                                .D = (int32_t)m->facts.config.head_dim};
-    kernel_rope_frequencies(frequencies, rope.D, m->facts.config.rope_theta);
-    for (uint32_t i = 0; i < m->facts.config.rope.divisor_count; i++)
-        frequencies[i] /= (double)m->facts.config.rope.divisors[i];
-    kernel_rope_fill(m->cos_sin, frequencies, rope.P, rope.D);
+    double scale = rope_scaling_frequencies(frequencies, &m->facts.config);
+    kernel_rope_fill(m->cos_sin, frequencies, scale, rope.P, rope.D);
     m->run.rope = rope;
 }
 
@@ -160,7 +159,7 @@ static enum llm_status open_parts(struct model *m, struct model_source *files,
     uint32_t wanted = m->options.context_max_tokens;
     if (wanted != 0 && wanted < config->context_max_tokens)
         config->context_max_tokens = wanted;
-    enum llm_status status = llama_plan(&m->plan, config, error);
+    enum llm_status status = model_family_plan(&m->plan, config, error);
     if (status == LLM_OK)
         status = plan_check(&m->plan, m->stream->ops, error);
     if (status == LLM_OK)

@@ -6,13 +6,18 @@
 #include <string.h>
 
 #define KEY_BYTES     96
+#define CONTEXT_MAX   (1u << 20)
 #define CONTROL_TOKEN 3 /* in tokenizer.ggml.token_type */
+
+static const char TOKENS[] = "tokenizer.ggml.tokens";
 
 static const struct {
     const char *name;
     enum model_architecture architecture;
 } architectures[] = {
-    {"llama", MODEL_ARCHITECTURE_LLAMA},
+    {"llama", MODEL_ARCHITECTURE_LLAMA}, /* Mistral as well: with a window it becomes that */
+    {"qwen2", MODEL_ARCHITECTURE_QWEN2},
+    {"qwen3", MODEL_ARCHITECTURE_QWEN3},
 };
 
 /* What reading works with; `family` is the keys' first part, "llama". */
@@ -88,9 +93,10 @@ static enum llm_status read_vocab_size(const struct keys *k, struct model_config
     const uint32_t max = 1u << 24;
     const struct gguf_value *tokens = NULL;
     const struct gguf_tensor *table = gguf_find_tensor(k->gguf, "token_embd.weight");
-    enum llm_status status =
-        gguf_get_array(k->gguf, "tokenizer.ggml.tokens", GGUF_ITEMS_TEXTS, &tokens, error);
-    if (status != LLM_OK && status != LLM_ERR_NOT_FOUND)
+    enum llm_status status = LLM_OK;
+    if (gguf_find(k->gguf, TOKENS) != NULL)
+        status = gguf_get_array(k->gguf, TOKENS, GGUF_ITEMS_TEXTS, &tokens, error);
+    if (status != LLM_OK)
         return status;
     if (is_given(k, "vocab_size")) {
         status = read_count(k, "vocab_size", max, &c->vocab_size, error);
@@ -108,9 +114,8 @@ static enum llm_status read_vocab_size(const struct keys *k, struct model_config
     }
     if (tokens != NULL && tokens->count > c->vocab_size)
         return llm_fail(error, LLM_ERR_INVALID,
-                        "%s: \"tokenizer.ggml.tokens\" has %" PRIu64
-                        " items, the vocabulary %" PRIu32,
-                        k->file, tokens->count, c->vocab_size);
+                        "%s: key \"%s\" has %" PRIu64 " items, the vocabulary %" PRIu32, k->file,
+                        TOKENS, tokens->count, c->vocab_size);
     return LLM_OK;
 }
 
@@ -125,7 +130,7 @@ static enum llm_status read_sizes(const struct keys *k, struct model_config *c,
     if (status == LLM_OK)
         status = read_count(k, "attention.head_count", 4096, &c->head_count, error);
     if (status == LLM_OK)
-        status = read_count(k, "context_length", 1u << 20, &c->context_max_tokens, error);
+        status = read_count(k, "context_length", CONTEXT_MAX, &c->context_max_tokens, error);
     if (status == LLM_OK)
         status = read_vocab_size(k, c, error);
     return status;
@@ -244,14 +249,24 @@ static enum llm_status refuse_features(const struct keys *k, struct llm_error *e
 
 /* ---- rotary embeddings ---- */
 
-static enum llm_status read_yarn(const struct keys *k, struct model_rope *r,
+/* The length a model reads with its scaled rotation, as config.json's is worked out. */
+static void grow_context(struct model_config *c, double tokens)
+{
+    if (tokens > CONTEXT_MAX)
+        tokens = CONTEXT_MAX;
+    if (tokens > c->context_max_tokens)
+        c->context_max_tokens = (uint32_t)tokens;
+}
+
+static enum llm_status read_yarn(const struct keys *k, struct model_config *c,
                                  struct llm_error *error)
 {
+    struct model_rope *r = &c->rope;
     double factor = 1.0, extrapolation = 1.0;
     r->kind = MODEL_ROPE_YARN;
     r->beta_fast = 32.0;
     r->beta_slow = 1.0;
-    enum llm_status status = read_count(k, "rope.scaling.original_context_length", 1u << 20,
+    enum llm_status status = read_count(k, "rope.scaling.original_context_length", CONTEXT_MAX,
                                         &r->original_context_tokens, error);
     if (status == LLM_OK)
         status =
@@ -267,6 +282,12 @@ static enum llm_status read_yarn(const struct keys *k, struct model_rope *r,
         status =
             read_real_if_given(k, "rope.scaling.yarn_ext_factor", 1.0, 1.0, &extrapolation, error);
     r->attention_factor = factor * (0.1 * log(r->factor) + 1.0);
+    if (status == LLM_OK && !(c->rope_theta > 1.0))
+        status = llm_fail(error, LLM_ERR_INVALID,
+                          "%s: key \"%s\" is %g; with yarn it must be more than 1", k->file,
+                          key_of(k, "rope.freq_base").text, c->rope_theta);
+    if (status == LLM_OK)
+        grow_context(c, r->original_context_tokens * r->factor);
     return status;
 }
 
@@ -276,9 +297,10 @@ static enum llm_status read_rope_scaling(const struct keys *k, struct model_conf
     struct key type_key = key_of(k, "rope.scaling.type");
     struct gguf_text type = {"none", 4};
     double old_factor = 0; /* the key that was before there were types */
-    enum llm_status status = gguf_get_text(k->gguf, type_key.text, &type, error);
-    if (status == LLM_ERR_NOT_FOUND)
-        status = read_real_if_given(k, "rope.scale_linear", 1.0, 0x1p20, &old_factor, error);
+    enum llm_status status =
+        gguf_find(k->gguf, type_key.text) != NULL
+            ? gguf_get_text(k->gguf, type_key.text, &type, error)
+            : read_real_if_given(k, "rope.scale_linear", 1.0, 0x1p20, &old_factor, error);
     if (status != LLM_OK)
         return status;
     bool linear = gguf_text_is(type, "linear") || old_factor > 1.0;
@@ -294,7 +316,9 @@ static enum llm_status read_rope_scaling(const struct keys *k, struct model_conf
                                                   1.0, 0x1p20, &c->rope.factor, error),
                                     error);
     c->rope.kind = MODEL_ROPE_LINEAR;
-    return status == LLM_OK && !linear ? read_yarn(k, &c->rope, error) : status;
+    if (status == LLM_OK && linear)
+        grow_context(c, c->context_max_tokens * c->rope.factor);
+    return status == LLM_OK && !linear ? read_yarn(k, c, error) : status;
 }
 
 /* One f32 per frequency, each a number >= 1 in files that are well. */
@@ -347,10 +371,12 @@ static enum llm_status read_id(const struct keys *k, const struct model_config *
                                int32_t *out_id, struct llm_error *error)
 {
     int64_t id = -1;
-    enum llm_status status = gguf_get_integer(k->gguf, key, INT64_MIN, INT64_MAX, &id, error);
-    if (status == LLM_ERR_NOT_FOUND)
-        status = LLM_OK;
-    else if (status == LLM_OK && (id < 0 || id >= (int64_t)c->vocab_size))
+    enum llm_status status = LLM_OK;
+    *out_id = -1;
+    if (gguf_find(k->gguf, key) == NULL)
+        return LLM_OK;
+    status = gguf_get_integer(k->gguf, key, INT64_MIN, INT64_MAX, &id, error);
+    if (status == LLM_OK && (id < 0 || id >= (int64_t)c->vocab_size))
         model_note(k->notes, "%s: key \"%s\" is %" PRId64 ", not an id in 0..%" PRIu32 ": ignored",
                    k->file, key, id, c->vocab_size - 1);
     *out_id = id < 0 || id >= (int64_t)c->vocab_size ? -1 : (int32_t)id;
@@ -377,8 +403,7 @@ static void add_usual_ends(const struct keys *k, struct model_config *c)
         "<|eom_id|>", "<EOT>",      "<|end_of_text|>",   "<|return|>",    "<|call|>",
         "_<EOT>",     "<|eot|>",    "<end_of_utterance>"};
     const struct gguf_value *tokens, *types;
-    if (gguf_get_array(k->gguf, "tokenizer.ggml.tokens", GGUF_ITEMS_TEXTS, &tokens, NULL) !=
-            LLM_OK ||
+    if (gguf_get_array(k->gguf, TOKENS, GGUF_ITEMS_TEXTS, &tokens, NULL) != LLM_OK ||
         gguf_get_array(k->gguf, "tokenizer.ggml.token_type", GGUF_ITEMS_INTEGERS, &types, NULL) !=
             LLM_OK)
         return;
@@ -471,7 +496,8 @@ static void note_strange_keys(const struct keys *k)
 static void look_for_tensors(const struct keys *k, struct model_config *c)
 {
     c->tied_embeddings = !has_tensor(k, "output.weight");
-    c->qkv_bias = has_tensor(k, "blk.0.attn_q.bias");
+    c->qk_norm = c->architecture == MODEL_ARCHITECTURE_QWEN3;
+    c->qkv_bias = c->architecture == MODEL_ARCHITECTURE_QWEN2 || has_tensor(k, "blk.0.attn_q.bias");
     c->output_bias = has_tensor(k, "blk.0.attn_output.bias");
     c->mlp_bias = has_tensor(k, "blk.0.ffn_gate.bias");
 }
@@ -480,11 +506,15 @@ static void look_for_tensors(const struct keys *k, struct model_config *c)
 static enum llm_status read_window(const struct keys *k, struct model_config *c,
                                    struct llm_error *error)
 {
+    static const char rest[] = "attention.sliding_window";
     int64_t window = 0;
-    enum llm_status status = gguf_get_integer(k->gguf, key_of(k, "attention.sliding_window").text,
-                                              0, 1 << 30, &window, error);
+    enum llm_status status = LLM_OK;
+    if (is_given(k, rest))
+        status = gguf_get_integer(k->gguf, key_of(k, rest).text, 0, 1 << 30, &window, error);
     c->sliding_window = (uint32_t)window;
-    return status == LLM_ERR_NOT_FOUND ? LLM_OK : status;
+    if (window > 0 && c->architecture == MODEL_ARCHITECTURE_LLAMA)
+        c->architecture = MODEL_ARCHITECTURE_MISTRAL;
+    return status;
 }
 
 static enum llm_status read_all(const struct keys *k, struct model_config *c,

@@ -193,7 +193,7 @@ static enum llm_status find_file(const char *path, struct model_place *place,
 {
     if (!is_gguf(last_part(path)))
         return llm_fail(error, LLM_ERR_INVALID,
-                        "%s is neither a directory nor a file whose name ends in .gguf", path);
+                        "%.160s is neither a directory nor a file whose name ends in .gguf", path);
     enum llm_status status = set_file(place, last_part(path), error);
     if (status != LLM_OK)
         return status;
@@ -213,13 +213,15 @@ enum llm_status model_place_find(const char *path, struct model_place *out_place
     char canonical[PATH_MAX];
     struct stat st;
     enum llm_status status;
-    if (strlen(path) >= sizeof canonical || stat(path, &st) != 0 ||
-        realpath(path, canonical) == NULL)
-        return llm_fail(error, LLM_ERR_NOT_FOUND, "%.160s: no such file or directory", path);
+    if (stat(path, &st) != 0 || realpath(path, canonical) == NULL)
+        return llm_fail_errno(error, LLM_ERR_NOT_FOUND, errno, "%.160s is not a model", path);
     if (S_ISDIR(st.st_mode)) {
         status = set_directory(&place, canonical, strlen(canonical), error);
         if (status == LLM_OK)
             status = look_into(&place, error);
+        if (status == LLM_OK && place.gguf[0] == '\0' && is_gguf(last_part(canonical)))
+            status = llm_fail(error, LLM_ERR_INVALID,
+                              "%.160s is a directory but named like a file: rename it", canonical);
     } else {
         status = find_file(path, &place, error);
     }

@@ -269,7 +269,8 @@ static enum llm_status open_gguf(struct model_source *source, const struct model
     if (status == LLM_OK)
         status = model_config_from_gguf(&source->gguf, notes, &source->config, error);
     source->pairs_are_neighbours =
-        status == LLM_OK && source->config.architecture == MODEL_ARCHITECTURE_LLAMA;
+        status == LLM_OK && (source->config.architecture == MODEL_ARCHITECTURE_LLAMA ||
+                             source->config.architecture == MODEL_ARCHITECTURE_MISTRAL);
     return status;
 }
 

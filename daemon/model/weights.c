@@ -56,10 +56,11 @@ static enum llm_status check_shape(const struct plan_weight *weight, const struc
     char is[SHAPE_TEXT_BYTES];
     shape_text(tensor, is, sizeof is);
     if (weight->kind == PLAN_WEIGHT_VECTOR) {
-        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)weight->K)
+        int32_t count = part->rows * weight->K;
+        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)count)
             return llm_fail(error, LLM_ERR_INVALID,
                             "tensor \"%s\" is %s, the configuration says %" PRId32, tensor->name,
-                            is, weight->K);
+                            is, count);
     } else if (tensor->rank != 2 || tensor->shape[0] != (uint64_t)part->rows ||
                tensor->shape[1] != (uint64_t)weight->K) {
         return llm_fail(error, LLM_ERR_INVALID,
@@ -140,7 +141,7 @@ static size_t weight_bytes(const struct kernel_ops *ops, const struct plan_weigh
     case PLAN_WEIGHT_VECTOR:
         break;
     }
-    return (size_t)weight->K * sizeof(float);
+    return (size_t)weight->N * (size_t)weight->K * sizeof(float);
 }
 
 /* Give every weight its dtype, its shape and its offset. */
@@ -211,13 +212,36 @@ static void hash_real(crypto_generichash_state *hash, double value)
 static void hash_config(crypto_generichash_state *hash, const struct model_config *c)
 {
     hash_text(hash, model_architecture_name(c->architecture));
-    const uint32_t sizes[] = {c->hidden_size, c->intermediate_size, c->layer_count,
-                              c->head_count,  c->kv_head_count,     c->head_dim,
-                              c->vocab_size,  c->tied_embeddings};
+    const uint32_t sizes[] = {c->hidden_size,
+                              c->intermediate_size,
+                              c->layer_count,
+                              c->head_count,
+                              c->kv_head_count,
+                              c->head_dim,
+                              c->vocab_size,
+                              c->tied_embeddings,
+                              c->sliding_window,
+                              c->full_attention_layers,
+                              c->qkv_bias,
+                              c->output_bias,
+                              c->mlp_bias,
+                              c->qk_norm,
+                              (uint32_t)c->rope.kind,
+                              c->rope.original_context_tokens,
+                              c->rope.between_dimensions};
+    const double reals[] = {
+        (double)(float)c->rms_norm_eps, /* as the kernels get it, and GGUF has it */
+        c->rope_theta,
+        c->rope.factor,
+        c->rope.low_freq_factor,
+        c->rope.high_freq_factor,
+        c->rope.beta_fast,
+        c->rope.beta_slow,
+        c->rope.attention_factor};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         hash_u64(hash, sizes[i]);
-    hash_real(hash, (double)(float)c->rms_norm_eps); /* as the kernels get it, and GGUF has it */
-    hash_real(hash, c->rope_theta);
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
+        hash_real(hash, reals[i]);
     for (uint32_t i = 0; i < c->rope.divisor_count; i++)
         hash_real(hash, (double)c->rope.divisors[i]);
 }
@@ -300,13 +324,31 @@ static void store_rows(const struct packing *p, int32_t weight_slot, const void 
                count * kernel_dtype_bytes(dtype));
         break;
     case PLAN_WEIGHT_VECTOR:
+        base += (size_t)row_first * (size_t)weight->K * sizeof(float);
         for (size_t i = 0; i < count; i++)
             kernel_store(base, KERNEL_F32, i, kernel_load(rows, dtype, i));
         break;
     }
 }
 
-/* Read, hash and store one tensor, as many rows at a time as the staging memory holds. */
+/* Read, hash and store rows [row, row + rows) of a tensor as the file has it; a vector is one row there. */
+static enum llm_status pack_rows(struct packing *p, int32_t weight_slot,
+                                 const struct source_tensor *tensor, int32_t row, int32_t rows,
+                                 int32_t row_to, struct llm_error *error)
+{
+    const struct plan_weight *weight = &p->source->plan->weights[weight_slot];
+    bool vector = weight->kind == PLAN_WEIGHT_VECTOR;
+    enum llm_status status = model_source_read(p->source->files, tensor, vector ? 0 : (uint64_t)row,
+                                               vector ? 1 : (uint64_t)rows, p->staging, error);
+    if (status != LLM_OK)
+        return status;
+    hash_bytes(&p->fingerprint, p->staging,
+               (size_t)rows * (size_t)weight->K * kernel_dtype_bytes(tensor->dtype));
+    store_rows(p, weight_slot, p->staging, tensor->dtype, row_to, rows);
+    return kernel_stream_wait(p->source->stream, error); /* before staging is used again */
+}
+
+/* One tensor, as many rows at a time as the staging memory holds; a vector fits as a whole. */
 static enum llm_status pack_part(struct packing *p, int32_t weight_slot, int32_t part_slot,
                                  int32_t row_first, struct llm_error *error)
 {
@@ -318,20 +360,12 @@ static enum llm_status pack_part(struct packing *p, int32_t weight_slot, int32_t
     int32_t chunk_rows = (int32_t)(p->staging_bytes / row_bytes);
 
     hash_tensor(&p->fingerprint, part->tensor, &tensor);
-    for (int32_t row = 0; row < part->rows; row += chunk_rows) {
+    enum llm_status status = LLM_OK;
+    for (int32_t row = 0; row < part->rows && status == LLM_OK; row += chunk_rows) {
         int32_t rows = part->rows - row < chunk_rows ? part->rows - row : chunk_rows;
-        size_t bytes = (size_t)rows * row_bytes;
-        enum llm_status status = model_source_read(p->source->files, &tensor, (uint64_t)row,
-                                                   (uint64_t)rows, p->staging, error);
-        if (status != LLM_OK)
-            return status;
-        hash_bytes(&p->fingerprint, p->staging, bytes);
-        store_rows(p, weight_slot, p->staging, tensor.dtype, row_first + row, rows);
-        status = kernel_stream_wait(p->source->stream, error); /* before staging is used again */
-        if (status != LLM_OK)
-            return status;
+        status = pack_rows(p, weight_slot, &tensor, row, rows, row_first + row, error);
     }
-    return LLM_OK;
+    return status;
 }
 
 static enum llm_status pack_weights(struct packing *p, struct llm_error *error)
@@ -349,12 +383,15 @@ static enum llm_status pack_weights(struct packing *p, struct llm_error *error)
     return LLM_OK;
 }
 
-/* The longest row must fit; the widest matrix of the configuration has rows of 2^22 numbers. */
+/* The longest row and the longest vector must fit; the widest matrix of the configuration has rows of 2^22 numbers. */
 static enum llm_status staging_take(struct packing *p, struct llm_error *error)
 {
     p->staging_bytes = STAGING_BYTES;
     for (int32_t i = 0; i < p->source->plan->weight_count; i++) {
-        size_t row_bytes = (size_t)p->source->plan->weights[i].K * sizeof(float);
+        const struct plan_weight *weight = &p->source->plan->weights[i];
+        size_t row_bytes = (size_t)weight->K * sizeof(float);
+        if (weight->kind == PLAN_WEIGHT_VECTOR)
+            row_bytes *= (size_t)weight->N;
         if (row_bytes > p->staging_bytes)
             p->staging_bytes = row_bytes;
     }

@@ -145,8 +145,6 @@ static const struct {
 } others[] = {
     {"gemma2", "Gemma2ForCausalLM"},
     {"mixtral", "MixtralForCausalLM"},
-    {"qwen2", "Qwen2ForCausalLM"},
-    {"qwen3", "Qwen3ForCausalLM"},
 };
 
 START_TEST(other_architectures_are_refused_by_name)
@@ -207,7 +205,8 @@ int main(void)
     TCase *tc = tcase_create("hostile");
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, every_lie_ends_in_a_sentence_and_the_next_model_opens, 0, case_count);
-    tcase_add_loop_test(tc, other_architectures_are_refused_by_name, 0, 4);
+    tcase_add_loop_test(tc, other_architectures_are_refused_by_name, 0,
+                        (int)(sizeof others / sizeof others[0]));
     tcase_add_test(tc, files_of_the_wild_are_read_or_refused);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

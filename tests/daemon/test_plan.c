@@ -2,7 +2,7 @@
  * test_plan.c - daemon/model/plan: what the passes may merge and what they must leave alone.
  * How: small plans are written by hand; whether merged plans still compute the same is test_model.c's question.
  */
-#include "daemon/model/llama.h"
+#include "daemon/model/family.h"
 #include "daemon/model/plan.h"
 
 #include <check.h>
@@ -134,7 +134,7 @@ START_TEST(a_head_wider_than_the_kernels_is_refused)
                                         .context_max_tokens = 8};
     struct plan llama;
     struct llm_error error;
-    ck_assert_int_eq(llama_plan(&llama, &config, &error), LLM_ERR_UNSUPPORTED);
+    ck_assert_int_eq(model_family_plan(&llama, &config, &error), LLM_ERR_UNSUPPORTED);
     ck_assert_str_eq(error.message, "a head has 512 dimensions; the kernels take at most 256");
 }
 END_TEST
