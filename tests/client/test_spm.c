@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/text/bpe.h"
 #include "client/text/vocab.h"
 #include "tests/support/spm_fixture.h"
 #include "tests/support/vocab_fixture.h"
@@ -234,6 +235,68 @@ START_TEST(random_text_merges_as_sentencepiece_does)
 }
 END_TEST
 
+/* ---- Any boundary, any text ------------------------------------------------------------------------- */
+
+START_TEST(any_chunks_and_buffers_give_the_same_text)
+{
+    static const uint32_t modes[] = {0, LLM_DECODE_BYTES, LLM_DECODE_SPECIAL, LLM_DECODE_CONTINUE};
+    uint64_t seed = test_seed(), state = seed;
+    for (int round = 0; round < 3000; round++) {
+        uint32_t tokens[40], flags = modes[test_random(&state) % 4];
+        size_t count = 1 + test_random(&state) % 40, done = 0, got_bytes = 0, want_bytes;
+        char want[1024], got[1024];
+        for (size_t i = 0; i < count;
+             i++) /* half of them bytes: broken characters at every place */
+            tokens[i] = (uint32_t)(test_random(&state) % vocab->view.header->token_count);
+        ck_assert_int_eq(
+            llm_decode_whole(vocab, tokens, count, flags, want, sizeof want, &want_bytes, NULL),
+            LLM_OK);
+        llm_decoder decoder;
+        llm_decoder_init(&decoder, vocab, flags);
+        while (done < count) {
+            size_t used, bytes, chunk = 1 + test_random(&state) % (count - done);
+            size_t capacity = LLM_DECODE_CAPACITY_MIN + test_random(&state) % 8;
+            ck_assert_int_eq(llm_decode(&decoder, tokens + done, chunk, got + got_bytes, capacity,
+                                        &used, &bytes, NULL),
+                             LLM_OK);
+            done += used;
+            got_bytes += bytes;
+        }
+        got_bytes += llm_decode_end(&decoder, got + got_bytes);
+        ck_assert_msg(got_bytes == want_bytes && memcmp(got, want, want_bytes) == 0,
+                      "LLM_TEST_SEED=%llu round %d", (unsigned long long)seed, round);
+    }
+}
+END_TEST
+
+static uint64_t steps_of(const char *unit, size_t bytes)
+{
+    char *piece = malloc(bytes);
+    uint64_t state = 7;
+    for (size_t i = 0; i < bytes; i++)
+        piece[i] = unit[0] ? unit[i % strlen(unit)] : (char)test_random(&state);
+    struct llm_bpe bpe = {.inside = vocab->added_start};
+    struct llm_token_sink sink = {0};
+    ck_assert_int_eq(llm_bpe_encode(&bpe, &vocab->view, (const uint8_t *)piece, bytes, &sink, NULL),
+                     LLM_OK);
+    uint64_t steps = bpe.steps;
+    llm_bpe_close(&bpe);
+    free(piece);
+    return steps;
+}
+
+START_TEST(sixteen_times_the_text_takes_at_most_twenty_four_times_the_steps)
+{
+    static const char *const units[] = {"a", "b", "c", "ab", "abc", " ", "<sep", "<sep>", ""};
+    use(&(struct spm_options){.letters = tied});
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        uint64_t small = steps_of(units[i], 1 << 13), large = steps_of(units[i], 1 << 17);
+        ck_assert_msg(large <= 24 * small, "\"%s\": %llu steps, then %llu", units[i],
+                      (unsigned long long)small, (unsigned long long)large);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("client/spm");
@@ -249,6 +312,8 @@ int main(void)
     tcase_add_test(pieces, unknown_characters_are_bytes_or_one_unknown_piece);
     tcase_add_test(pieces, decoding_gives_the_text_back);
     tcase_add_test(pieces, random_text_merges_as_sentencepiece_does);
+    tcase_add_test(pieces, any_chunks_and_buffers_give_the_same_text);
+    tcase_add_test(pieces, sixteen_times_the_text_takes_at_most_twenty_four_times_the_steps);
     suite_add_tcase(suite, pieces);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -172,8 +172,35 @@ static void check_text(const json_t *row, const char *where)
     }
 }
 
+/* The same tokens one by one, through a buffer that holds one character: what a stream of them shows. */
+static void check_streamed(const json_t *row, const char *where)
+{
+    size_t count, want_bytes = 0, got_bytes = 0;
+    uint32_t *tokens = ids_of(row, &count);
+    char *want = malloc(65536), *got = malloc(65536);
+    ck_assert_int_eq(llm_decode_whole(vocab, tokens, count, 0, want, 65536, &want_bytes, NULL),
+                     LLM_OK);
+    llm_decoder decoder;
+    llm_decoder_init(&decoder, vocab, 0);
+    for (size_t done = 0; done < count;) {
+        size_t used, bytes;
+        ck_assert_int_eq(llm_decode(&decoder, tokens + done, 1, got + got_bytes,
+                                    LLM_DECODE_CAPACITY_MIN, &used, &bytes, NULL),
+                         LLM_OK);
+        done += used;
+        got_bytes += bytes;
+    }
+    got_bytes += llm_decode_end(&decoder, got + got_bytes);
+    ck_assert_msg(got_bytes == want_bytes && memcmp(got, want, got_bytes) == 0,
+                  "%s: streamed, it is another text", where);
+    free(tokens);
+    free(want);
+    free(got);
+}
+
 static void check_row(const json_t *row, const char *where)
 {
+    check_streamed(row, where);
     check_ids(row, where);
     check_text(row, where);
 }

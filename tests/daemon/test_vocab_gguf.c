@@ -297,6 +297,65 @@ START_TEST(every_name_of_a_pre_tokeniser_keeps_every_byte)
 }
 END_TEST
 
+/* Floods [0, count), each in a text of about so many bytes, with the vocabulary in use. */
+static void encode_floods(size_t count, size_t flood_bytes)
+{
+    static const struct {
+        const char *unit, *end;
+    } floods[] = {{" ", "\xf0\x9f\x99\x82"},
+                  {"\t", "!"},
+                  {"\xe3\x80\x80", "!"},
+                  {"a", "1"},
+                  {"A", "1"},
+                  {"\n", "a"},
+                  {" \n", "!"},
+                  {"1", "a"},
+                  {"!", "a"},
+                  {"'", "s"},
+                  {"\xcc\x81", "a"},
+                  {"\xe4\xbd\xa0", "a"},
+                  {"aA", " "},
+                  {"\xff", "a"}};
+    char *text = malloc(flood_bytes + 8);
+    for (size_t i = 0; i < count && i < sizeof floods / sizeof *floods; i++) {
+        size_t unit = strlen(floods[i].unit), bytes = flood_bytes / unit * unit, tokens;
+        for (size_t at = 0; at < bytes; at++)
+            text[at] = floods[i].unit[at % unit];
+        memcpy(text + bytes, floods[i].end, strlen(floods[i].end));
+        bytes += strlen(floods[i].end);
+        enum llm_status status = llm_encode(vocab, text, bytes, 0, NULL, 0, &tokens, &error);
+        ck_assert_msg(status == LLM_OK, "%s, flood %zu: %s", parts.pre, i, error.message);
+    }
+    free(text);
+}
+
+START_TEST(every_name_encodes_every_flood)
+{
+    begin_gpt2();
+    for (uint32_t row = 0; vocab_pretokenizer_at(row); row++) {
+        parts.pre = vocab_pretokenizer_at(row)->name;
+        build();
+        encode_floods(SIZE_MAX, 10000);
+    }
+}
+END_TEST
+
+/* White space is what patterns look back over. The square of a million steps does not end in this test's time. */
+START_TEST(long_white_space_takes_linear_time)
+{
+    const char *const *seen = NULL;
+    begin_gpt2();
+    for (uint32_t row = 0; vocab_pretokenizer_at(row); row++) {
+        if (vocab_pretokenizer_at(row)->patterns == seen)
+            continue; /* names of the same patterns stand together */
+        seen = vocab_pretokenizer_at(row)->patterns;
+        parts.pre = vocab_pretokenizer_at(row)->name;
+        build();
+        encode_floods(3, 400000);
+    }
+}
+END_TEST
+
 /* One byte token per byte, so that pieces can only be seen where merges would cross them: "ab" and "abc" merge over
  * letters only, " a" over a space. With a merge of digits, cuts in numbers show. */
 START_TEST(numbers_are_cut_as_the_name_says)
@@ -435,6 +494,8 @@ int main(void)
     tcase_add_test(good, ids_that_are_none_are_ignored);
     tcase_add_test(good, special_tokens_of_phi3_swallow_the_space_behind_them);
     tcase_add_test(good, every_name_of_a_pre_tokeniser_keeps_every_byte);
+    tcase_add_test(good, every_name_encodes_every_flood);
+    tcase_add_test(good, long_white_space_takes_linear_time);
     tcase_add_test(good, numbers_are_cut_as_the_name_says);
     tcase_add_test(good, llama3_begins_a_text_and_qwen2_composes_it);
     tcase_add_test(good, empty_tokens_are_rows_without_text);
