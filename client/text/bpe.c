@@ -54,6 +54,15 @@ static bool reserve(void **memory, size_t *capacity, size_t want, size_t item_by
     return true;
 }
 
+/* The rank of a pair and what it becomes, or NONE. */
+static inline uint32_t rank_of(const struct llm_vocab_view *vocab, uint32_t left, uint32_t right,
+                               uint32_t *out_merged)
+{
+    const struct llm_vocab_merge *merge = llm_vocab_find_merge(vocab, left, right);
+    *out_merged = merge ? merge->merged : NONE;
+    return merge ? merge->rank : NONE;
+}
+
 /* Look the pair (at, its right neighbour) up, and queue it when it merges. */
 static void queue_pair(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, uint32_t at)
 {
@@ -84,10 +93,49 @@ static void merge_at(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, ui
         queue_pair(bpe, vocab, left->prev);
 }
 
+/* Words are short: of few symbols the lowest rank is found faster by looking at all than by keeping a heap. */
+#define FEW 24u
+
+static void merge_few(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
+                      struct llm_token_sink *sink)
+{
+    uint32_t count = (uint32_t)bpe->symbol_count, ids[FEW], ranks[FEW], merged[FEW];
+    for (uint32_t i = 0; i < count; i++)
+        ids[i] = bpe->symbols[i].id;
+    for (uint32_t i = 0; i + 1 < count; i++)
+        ranks[i] = rank_of(vocab, ids[i], ids[i + 1], &merged[i]);
+    while (count > 1) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i + 1 < count; i++)
+            best = ranks[i] < ranks[best] ? i : best;
+        bpe->steps += count;
+        if (ranks[best] == NONE)
+            break;
+        ids[best] = merged[best];
+        count--;
+        for (uint32_t i = best + 1; i < count; i++) {
+            ids[i] = ids[i + 1];
+            ranks[i - 1] = ranks[i];
+            merged[i - 1] = merged[i];
+        }
+        if (best + 1 < count)
+            ranks[best] = rank_of(vocab, ids[best], ids[best + 1], &merged[best]);
+        if (best > 0)
+            ranks[best - 1] = rank_of(vocab, ids[best - 1], ids[best], &merged[best - 1]);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        llm_token_push(sink, ids[i]);
+    bpe->symbol_count = 0;
+}
+
 static enum llm_status merge_segment(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
                                      struct llm_token_sink *sink, struct llm_error *error)
 {
     uint32_t count = (uint32_t)bpe->symbol_count;
+    if (count <= FEW) {
+        merge_few(bpe, vocab, sink);
+        return LLM_OK;
+    }
     void *heap = bpe->heap;
     bool room = reserve(&heap, &bpe->heap_capacity, 3 * bpe->symbol_count, sizeof *bpe->heap);
     bpe->heap = heap;
