@@ -388,7 +388,7 @@ static void print_step(const struct plan *plan, const struct plan_step *step, FI
     print_view(plan, step->out, to, sizeof to);
     print_view(plan, step->in, from, sizeof from);
     print_view(plan, step->in2, from2, sizeof from2);
-    fprintf(out, "%5s  %-12s %c  %-14s %s%s%s", layer, op_names[step->op],
+    fprintf(out, "%5s  %-13s %c  %-14s %s%s%s", layer, op_names[step->op],
             step->rows == PLAN_ROWS_BATCH ? 'T' : 'L', to, from, step->in2.slot < 0 ? "" : ", ",
             step->in2.slot < 0 ? "" : from2);
     if (step->weight != PLAN_NO_WEIGHT) {
@@ -411,7 +411,7 @@ void plan_print(const struct plan *plan, FILE *out)
     for (int32_t i = 0; i < plan->slot_count; i++)
         fprintf(out, "slot   %-12s [%c, %d]\n", plan->slots[i].name,
                 plan->slots[i].rows == PLAN_ROWS_BATCH ? 'T' : 'L', plan->slots[i].width);
-    fprintf(out, "layer  op           rows out            in  weight [N, K]\n");
+    fprintf(out, "layer  op            rows out            in  weight [N, K]\n");
     for (int32_t i = 0; i < plan->step_count; i++)
         print_step(plan, &plan->steps[i], out);
 }

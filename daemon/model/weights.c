@@ -100,6 +100,20 @@ static enum llm_status find_parts(const struct weights_source *source,
     return LLM_OK;
 }
 
+struct others {
+    char text[32];
+};
+
+/* " and 30 others", or nothing. */
+static struct others others(int32_t count)
+{
+    struct others words = {""};
+    if (count > 1)
+        snprintf(words.text, sizeof words.text, " and %" PRId32 " other%s", count - 1,
+                 count > 2 ? "s" : "");
+    return words;
+}
+
 /* One note per type in blocks: how many tensors of it are converted, and to what. */
 static void note_conversions(const struct weights_source *source)
 {
@@ -117,9 +131,8 @@ static void note_conversions(const struct weights_source *source)
                     count++;
                 }
         if (count > 0)
-            model_note(source->notes, "%" PRId32 " tensors of type %s are converted to %s (%s%s)",
-                       count, type, kernel_dtype_name(last.dtype), last.name,
-                       count > 1 ? " and others" : "");
+            model_note(source->notes, "weights of type %s are converted to %s: %s%s", type,
+                       kernel_dtype_name(last.dtype), last.name, others(count).text);
     }
 }
 

@@ -197,6 +197,7 @@ int main(void)
         return 77;
     }
     load_manifest();
+    printf("%d cases\n", case_count);
     if (case_count == 0) {
         fprintf(stderr, "no cases in %s/formats/evil/manifest.jsonl\n", data);
         return EXIT_FAILURE;

@@ -41,7 +41,7 @@ struct sim_filling {
     bool known; /* all ids it will hold were known when it was begun */
     uint32_t at;
     block_id block, before;
-    uint64_t taken; /* of the block, to see whether it is still that one */
+    uint64_t taken, before_taken; /* of the blocks, to see whether they are still those */
 };
 
 /* A plan that is out, and what a device was told of it when it was made. */
@@ -720,6 +720,11 @@ static void check_ages(struct sim *sim)
 
 /* ---- Each block is computed once ----------------------------------------------------------------------- */
 
+static uint64_t taken_of(const struct sim *sim, block_id block)
+{
+    return block == BLOCK_NONE ? 0 : sim->tables.blocks[block].taken;
+}
+
 /* The block that a sequence begins at its start: those behind it follow blocks that only this request has. */
 static bool begins_block(const struct sim *sim, const struct core_sequence *sequence,
                          struct sim_filling *out_block)
@@ -732,13 +737,15 @@ static bool begins_block(const struct sim *sim, const struct core_sequence *sequ
     if (sequence->first_position % block_tokens != 0 && old->block == block &&
         old->taken == sim->tables.blocks[block].taken)
         return false; /* goes on */
+    block_id before = at > 0 ? sequence->blocks[at - 1] : BLOCK_NONE;
     *out_block = (struct sim_filling){.known = (at + 1) * block_tokens <=
                                                request->request.prompt_tokens + request->published -
                                                    (request->request.kind == CORE_SCORE),
                                       .at = at,
                                       .block = block,
-                                      .before = at > 0 ? sequence->blocks[at - 1] : BLOCK_NONE,
-                                      .taken = sim->tables.blocks[block].taken};
+                                      .before = before,
+                                      .taken = taken_of(sim, block),
+                                      .before_taken = taken_of(sim, before)};
     return true;
 }
 
@@ -750,7 +757,7 @@ static bool same_block(const struct sim *sim, uint32_t slot, const struct sim_fi
     uint32_t block_tokens = sim->models[a->request.model].block_tokens;
     return mine->known && other->known && a->request.model == b->request.model &&
            a->domains[0] == b->domains[0] && mine->at == other->at &&
-           mine->before == other->before &&
+           mine->before == other->before && mine->before_taken == other->before_taken &&
            memcmp(a->ids + mine->at * block_tokens, b->ids + mine->at * block_tokens,
                   block_tokens * sizeof *a->ids) == 0;
 }
@@ -790,7 +797,8 @@ static void note_last_blocks(struct sim *sim, const struct core_plan *plan)
                                  .at = at,
                                  .block = block,
                                  .before = sequence->blocks[at - 1],
-                                 .taken = sim->tables.blocks[block].taken};
+                                 .taken = taken_of(sim, block),
+                                 .before_taken = taken_of(sim, sequence->blocks[at - 1])};
     }
 }
 
@@ -966,7 +974,7 @@ static void step(struct sim *sim, bool admitting)
     if (!mirror(sim))
         return;
     if (planned) {
-        const char *wrong = sim_order_planned(&sim->order, &plan, is_pinned(sim));
+        const char *wrong = sim_order_planned(&sim->order, sim->core, &plan, is_pinned(sim));
         if (wrong)
             fail(sim, "%s", wrong);
         launch(sim, &plan);
