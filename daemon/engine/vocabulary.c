@@ -80,30 +80,54 @@ static struct vocab_facts facts_for_builder(const struct model_facts *facts, con
     return out;
 }
 
+/* What a model's files say about text; NULL or closed where they do not. */
+struct text_files {
+    json_t *tokenizer, *tokenizer_config;
+    void *spm;
+    size_t spm_bytes;
+    struct gguf gguf;
+    bool is_gguf;
+};
+
+static enum llm_status text_files_open(struct text_files *text, const struct model_files *files,
+                                       struct llm_error *error)
+{
+    const char *gguf_name = NULL;
+    *text = (struct text_files){.tokenizer = NULL};
+    enum llm_status status = model_format_find(files, &gguf_name, error);
+    if (status != LLM_OK)
+        return status;
+    text->is_gguf = gguf_name != NULL;
+    if (text->is_gguf)
+        return gguf_open(&text->gguf, files, gguf_name, error);
+    status = read_json(files, "tokenizer.json", &text->tokenizer, error);
+    if (status == LLM_OK && !text->tokenizer)
+        status = read_spm(files, &text->spm, &text->spm_bytes, error);
+    if (status == LLM_OK)
+        status = read_json(files, "tokenizer_config.json", &text->tokenizer_config, error);
+    return status;
+}
+
+static void text_files_close(struct text_files *text)
+{
+    free(text->spm);
+    gguf_close(&text->gguf);
+    json_decref(text->tokenizer);
+    json_decref(text->tokenizer_config);
+}
+
 static enum llm_status build(const struct model_files *files, const struct model_facts *facts,
                              const char *name, void **out_image, size_t *out_bytes,
                              struct llm_error *error)
 {
-    json_t *tokenizer = NULL, *tokenizer_config = NULL;
-    void *spm = NULL;
-    size_t spm_bytes = 0;
-    struct gguf gguf = {.files = NULL};
-    const char *gguf_name = NULL;
-    enum llm_status status = model_format_find(files, &gguf_name, error);
-    if (status == LLM_OK && gguf_name)
-        status = gguf_open(&gguf, files, gguf_name, error);
-    else if (status == LLM_OK)
-        status = read_json(files, "tokenizer.json", &tokenizer, error);
-    if (status == LLM_OK && !gguf_name && !tokenizer)
-        status = read_spm(files, &spm, &spm_bytes, error);
-    if (status == LLM_OK && !gguf_name)
-        status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
+    struct text_files text;
+    enum llm_status status = text_files_open(&text, files, error);
     if (status == LLM_OK) {
-        struct vocab_source source = {.tokenizer = tokenizer,
-                                      .spm = spm,
-                                      .spm_bytes = spm_bytes,
-                                      .gguf = gguf_name ? &gguf : NULL,
-                                      .tokenizer_config = tokenizer_config,
+        struct vocab_source source = {.tokenizer = text.tokenizer,
+                                      .spm = text.spm,
+                                      .spm_bytes = text.spm_bytes,
+                                      .gguf = text.is_gguf ? &text.gguf : NULL,
+                                      .tokenizer_config = text.tokenizer_config,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
         if (status == LLM_ERR_UNSUPPORTED) {
@@ -115,10 +139,7 @@ static enum llm_status build(const struct model_files *files, const struct model
             status = vocab_build(&source, out_image, out_bytes, error);
         }
     }
-    free(spm);
-    gguf_close(&gguf);
-    json_decref(tokenizer);
-    json_decref(tokenizer_config);
+    text_files_close(&text);
     return status;
 }
 
