@@ -44,11 +44,9 @@ static void *image;
 static llm_vocab *vocab;
 static size_t row_count;
 
-static void open_case(int index)
+static void open_vocabulary(const char *path)
 {
-    char path[256];
     size_t bytes;
-    snprintf(path, sizeof path, "tokenizers/%s", cases[index].tokenizer);
     if (strstr(path, ".model")) {
         struct spm_bytes model = load_spm(testdata(path));
         image = build_spm_image(model, &bytes);
@@ -60,6 +58,13 @@ static void open_case(int index)
         image = build_image(tokenizer_json, NULL, &bytes);
     }
     vocab = open_image(image, bytes);
+}
+
+static void open_case(int index)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tokenizers/%s", cases[index].tokenizer);
+    open_vocabulary(path);
 }
 
 static void close_case(void)
@@ -102,14 +107,9 @@ static uint32_t *ids_of(const json_t *row, size_t *out_count)
     return tokens;
 }
 
-static void check_ids(const json_t *row, const char *where)
+static void check_row_as(const json_t *row, const char *where, uint32_t flags)
 {
     const json_t *text = json_object_get(row, "text");
-    if (!text)
-        return;
-    uint32_t flags = json_is_true(json_object_get(row, "with_special"))
-                         ? LLM_ENCODE_AFFIXES | LLM_ENCODE_SPECIAL
-                         : 0;
     size_t want_count, got_count = 0;
     uint32_t *want = ids_of(row, &want_count);
     uint32_t got[4096];
@@ -122,6 +122,13 @@ static void check_ids(const json_t *row, const char *where)
                       json_string_value(text), i, got[i], want[i]);
     ck_assert_msg(got_count == want_count, "%s: %zu tokens, not %zu", where, got_count, want_count);
     free(want);
+}
+
+static void check_ids(const json_t *row, const char *where)
+{
+    bool with_special = json_is_true(json_object_get(row, "with_special"));
+    if (json_object_get(row, "text"))
+        check_row_as(row, where, with_special ? LLM_ENCODE_AFFIXES | LLM_ENCODE_SPECIAL : 0);
 }
 
 static void check_decoded(const json_t *row, const char *where, const char *want, size_t want_bytes,
@@ -205,6 +212,29 @@ static void check_row(const json_t *row, const char *where)
     check_text(row, where);
 }
 
+START_TEST(the_forms_of_one_vocabulary_agree)
+{
+    static const char *const forms[] = {"hf-f32/tokenizer.json", "hf-f32/tokenizer.model",
+                                        "stories260K-f32.gguf"};
+    json_t *golden = load_json(testdata("models/stories260K/golden-f32.json"));
+    const json_t *rows = json_object_get(golden, "nll");
+    for (size_t form = 0; form < sizeof forms / sizeof *forms; form++) {
+        char path[256];
+        snprintf(path, sizeof path, "models/stories260K/%s", forms[form]);
+        open_vocabulary(path);
+        ck_assert_uint_gt(json_array_size(rows), 0);
+        for (size_t i = 0; i < json_array_size(rows); i++) {
+            const json_t *row = json_array_get(rows, i);
+            check_row_as(row, forms[form], LLM_ENCODE_AFFIXES);
+            check_streamed(row, forms[form]);
+        }
+        printf("stories260K texts with %s: %zu rows\n", forms[form], json_array_size(rows));
+        close_case();
+    }
+    json_decref(golden);
+}
+END_TEST
+
 /* What the test data has rows for, and this build refuses or has no vocabulary for. */
 START_TEST(a_wordpiece_vocabulary_is_refused_by_name)
 {
@@ -234,6 +264,7 @@ int main(void)
     TCase *rows = tcase_create("rows");
     tcase_set_timeout(rows, 60);
     tcase_add_loop_test(rows, every_row_gives_the_published_ids_and_text, 0, CASE_COUNT);
+    tcase_add_test(rows, the_forms_of_one_vocabulary_agree);
     tcase_add_test(rows, a_wordpiece_vocabulary_is_refused_by_name);
     suite_add_tcase(suite, rows);
     SRunner *runner = srunner_create(suite);
