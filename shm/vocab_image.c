@@ -222,6 +222,18 @@ static enum llm_status check_tokens(const struct llm_vocab_view *view, struct ll
     return LLM_OK;
 }
 
+/* A token that is given as its parts must be longer than each of them: then giving it ends. */
+static bool split_shrinks(const struct llm_vocab_view *view, const struct llm_vocab_merge *m)
+{
+    if (!(view->token_flags[m->merged] & LLM_TOKEN_SPLIT))
+        return true;
+    size_t left, right, merged;
+    (void)llm_vocab_token(view, m->left, &left);
+    (void)llm_vocab_token(view, m->right, &right);
+    (void)llm_vocab_token(view, m->merged, &merged);
+    return left > 0 && right > 0 && left + right == merged;
+}
+
 static enum llm_status check_tables(const struct llm_vocab_view *view, struct llm_error *error)
 {
     const struct llm_vocab_header *h = view->header;
@@ -235,9 +247,9 @@ static enum llm_status check_tables(const struct llm_vocab_view *view, struct ll
                             view->lookup[i]);
     for (uint32_t i = 0; i < view->merge_slots; i++) {
         const struct llm_vocab_merge *m = &view->merges[i];
-        if (m->left != LLM_TOKEN_NONE &&
-            (m->left >= h->token_count || m->right >= h->token_count ||
-             m->merged >= h->token_count || m->rank >= view->merge_slots))
+        if (m->left != LLM_TOKEN_NONE && (m->left >= h->token_count || m->right >= h->token_count ||
+                                          m->merged >= h->token_count ||
+                                          m->rank >= view->merge_slots || !split_shrinks(view, m)))
             return llm_fail(error, LLM_ERR_CORRUPT,
                             "vocab image: merge slot %u is %u + %u -> %u, rank %u", i, m->left,
                             m->right, m->merged, m->rank);

@@ -66,8 +66,9 @@ enum llm_vocab_flags {
     LLM_VOCAB_DROP_FIRST_SPACE = 1u << 6, /* decoding drops one space at the very start */
     LLM_VOCAB_TRIM_SPACES =
         1u << 7, /* spaces at the ends go, and of several in a row one is left */
+    LLM_VOCAB_SPLIT_TOKENS = 1u << 8, /* some tokens are LLM_TOKEN_SPLIT */
 };
-#define LLM_VOCAB_FLAGS_KNOWN 0xffu
+#define LLM_VOCAB_FLAGS_KNOWN 0x1ffu
 
 enum llm_vocab_token_flags { /* one byte per token */
     LLM_TOKEN_BYTE =
@@ -76,8 +77,11 @@ enum llm_vocab_token_flags { /* one byte per token */
         1u << 1, /* control: never produced from plain text, not shown in decoded text */
     LLM_TOKEN_ADDED = 1u << 2,  /* matched as a whole before everything else; not made by merges */
     LLM_TOKEN_UNUSED = 1u << 3, /* the model has a row for it, the tokeniser has no text */
+    LLM_TOKEN_SPLIT =
+        1u
+        << 4, /* merges lead through it; what is left of it goes as its parts, a character as unknown */
 };
-#define LLM_TOKEN_FLAGS_KNOWN 0x0fu
+#define LLM_TOKEN_FLAGS_KNOWN 0x1fu
 
 enum llm_vocab_section_id {
     LLM_VOCAB_TOKEN_OFFSETS, /* uint32_t[token_count + 1]: token i is bytes [offsets[i], offsets[i + 1]) */

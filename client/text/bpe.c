@@ -1,6 +1,7 @@
 #include "client/text/bpe.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/text/added.h"
 #include "client/text/utf8.h"
@@ -76,6 +77,8 @@ static void queue_pair(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, 
         return;
     left->rank = merge->rank;
     left->merged = merge->merged;
+    if (bpe->parts) /* SentencePiece keeps the last pair that it saw give the piece */
+        bpe->parts[merge->merged] = (struct llm_bpe_parts){left->id, bpe->symbols[left->next].id};
     heap_push(bpe, (uint64_t)merge->rank << 32 | at);
 }
 
@@ -88,9 +91,61 @@ static void merge_at(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, ui
     right->rank = NONE; /* gone: what the heap still says about it is stale */
     if (left->next != NONE)
         bpe->symbols[left->next].prev = at;
-    queue_pair(bpe, vocab, at);
     if (left->prev != NONE)
         queue_pair(bpe, vocab, left->prev);
+    queue_pair(bpe, vocab, at);
+}
+
+static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (vocab->byte_tokens[text[i]] == NONE)
+            return false;
+    return true;
+}
+
+/* A character whose piece is unused is an unknown one: its bytes, or the unknown token. */
+static void give_unknown(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, uint32_t id,
+                         struct llm_token_sink *sink)
+{
+    size_t bytes;
+    const uint8_t *text = llm_vocab_token(vocab, id, &bytes);
+    if (bytes == 1 && text[0] == ' ') { /* as the file has it */
+        text = (const uint8_t *)"\xe2\x96\x81";
+        bytes = 3;
+    }
+    bool spelt = has_byte_tokens(vocab, text, bytes);
+    for (size_t i = 0; spelt && i < bytes; i++)
+        llm_token_push(sink, vocab->byte_tokens[text[i]]);
+    if (!spelt && !bpe->gave_unknown)
+        llm_token_push(sink, vocab->header->unk_id == NONE ? id : vocab->header->unk_id);
+    bpe->gave_unknown = !spelt && vocab->header->flags & LLM_VOCAB_FUSE_UNKNOWN;
+}
+
+/* Give a symbol where tokens are split: one of those as its parts, which are shorter (llm_vocab_image_check()). */
+static void give_parts(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, uint32_t id,
+                       struct llm_token_sink *sink)
+{
+    while (vocab->token_flags[id] & LLM_TOKEN_SPLIT && bpe->parts[id].left != NONE) {
+        give_parts(bpe, vocab, bpe->parts[id].left, sink);
+        id = bpe->parts[id].right;
+    }
+    if (vocab->token_flags[id] & LLM_TOKEN_SPLIT) {
+        give_unknown(bpe, vocab, id, sink);
+    } else if (id != vocab->header->unk_id || !bpe->gave_unknown) {
+        llm_token_push(sink, id);
+        bpe->gave_unknown =
+            id == vocab->header->unk_id && vocab->header->flags & LLM_VOCAB_FUSE_UNKNOWN;
+    }
+}
+
+static void give(struct llm_bpe *bpe, const struct llm_vocab_view *vocab, uint32_t id,
+                 struct llm_token_sink *sink)
+{
+    if (bpe->parts)
+        give_parts(bpe, vocab, id, sink);
+    else
+        llm_token_push(sink, id);
 }
 
 /* Words are short: of few symbols the lowest rank is found faster by looking at all than by keeping a heap. */
@@ -132,7 +187,7 @@ static enum llm_status merge_segment(struct llm_bpe *bpe, const struct llm_vocab
                                      struct llm_token_sink *sink, struct llm_error *error)
 {
     uint32_t count = (uint32_t)bpe->symbol_count;
-    if (count <= FEW) {
+    if (count <= FEW && !bpe->parts) {
         merge_few(bpe, vocab, sink);
         return LLM_OK;
     }
@@ -154,7 +209,7 @@ static enum llm_status merge_segment(struct llm_bpe *bpe, const struct llm_vocab
             merge_at(bpe, vocab, at);
     }
     for (uint32_t i = 0; count > 0 && i != NONE; i = bpe->symbols[i].next)
-        llm_token_push(sink, bpe->symbols[i].id);
+        give(bpe, vocab, bpe->symbols[i].id, sink);
     bpe->symbol_count = 0;
     return LLM_OK;
 }
@@ -173,14 +228,6 @@ static enum llm_status add_symbol(struct llm_bpe *bpe, uint32_t id, struct llm_e
     bpe->symbols[bpe->symbol_count++] = (struct llm_bpe_symbol){.id = id};
     bpe->steps++;
     return LLM_OK;
-}
-
-static bool has_byte_tokens(const struct llm_vocab_view *vocab, const uint8_t *text, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        if (vocab->byte_tokens[text[i]] == NONE)
-            return false;
-    return true;
 }
 
 /* The character (or byte, or user-defined piece) at `text` and its id, or NONE when it has none of its own. */
@@ -227,10 +274,24 @@ static enum llm_status add_unknown(struct llm_bpe *bpe, const struct llm_vocab_v
     return status;
 }
 
+static bool forget_parts(struct llm_bpe *bpe, const struct llm_vocab_view *vocab)
+{
+    size_t bytes = (size_t)vocab->header->token_count * sizeof *bpe->parts;
+    if (!bpe->parts)
+        bpe->parts = malloc(bytes);
+    if (bpe->parts)
+        memset(bpe->parts, 0xff, bytes); /* NONE */
+    bpe->gave_unknown = false;
+    return bpe->parts != NULL;
+}
+
 static enum llm_status encode_characters(struct llm_bpe *bpe, const struct llm_vocab_view *vocab,
                                          const uint8_t *piece, size_t bytes,
                                          struct llm_token_sink *sink, struct llm_error *error)
 {
+    if (vocab->header->flags & LLM_VOCAB_SPLIT_TOKENS && !forget_parts(bpe, vocab))
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory to encode with %u tokens",
+                        vocab->header->token_count);
     bool fused = false; /* the last symbol is an unknown one that the next unknown one joins */
     bpe->symbol_count = 0;
     for (size_t at = 0; at < bytes;) {
@@ -270,5 +331,6 @@ void llm_bpe_close(struct llm_bpe *bpe)
 {
     free(bpe->symbols);
     free(bpe->heap);
+    free(bpe->parts);
     *bpe = (struct llm_bpe){0};
 }

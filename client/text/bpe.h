@@ -38,7 +38,15 @@ struct llm_bpe_symbol {
     uint32_t merged; /* its result */
 };
 
+struct llm_bpe_parts {
+    uint32_t left;
+    uint32_t right;
+};
+
 struct llm_bpe {
+    struct llm_bpe_parts
+        *parts;        /* [token_count] by token: its last pair; only where tokens are split */
+    bool gave_unknown; /* the last token given is an unknown one that the next joins; likewise */
     struct llm_bpe_symbol *symbols; /* [symbol_capacity] */
     size_t symbol_count;
     size_t symbol_capacity;

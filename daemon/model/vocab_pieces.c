@@ -269,10 +269,6 @@ static enum llm_status cut_piece(struct reading *r, uint32_t id, uint32_t at)
                         r->draft->file, id, vocab_name_show(r->parts->name).text);
     if (!merges(r, left) || !merges(r, right))
         return LLM_OK;
-    if (r->pieces->types[id] == SPM_PIECE_UNUSED)
-        return llm_fail(r->error, LLM_ERR_UNSUPPORTED,
-                        "%s: piece %u \"%s\" is unused, and merges lead to it", r->draft->file, id,
-                        vocab_name_show(r->parts->name).text);
     return add_merge(r, left, right, id);
 }
 
@@ -284,6 +280,10 @@ static enum llm_status read_merges(struct reading *r)
         struct vocab_name name = r->pieces->names[id];
         if (name.count == 0 || !merges(r, id))
             continue;
+        if (r->pieces->types[id] == SPM_PIECE_UNUSED) {
+            r->draft->tokens[id].flags |= LLM_TOKEN_SPLIT;
+            r->draft->flags |= LLM_VOCAB_SPLIT_TOKENS;
+        }
         vocab_name_parts_init(r->parts, name);
         uint32_t at = character_bytes(name.bytes, name.count);
         while (at < name.count && status == LLM_OK) {

@@ -161,6 +161,11 @@ static enum llm_status write_merges(void *image, const struct vocab_draft *draft
 static void write_junctions(void *image, const struct vocab_draft *draft)
 {
     uint8_t *bits = section(image, LLM_VOCAB_JUNCTIONS);
+    if (draft->flags &
+        LLM_VOCAB_SPLIT_TOKENS) { /* their parts depend on the order of all pairs of a text */
+        memset(bits, 0xff, LLM_VOCAB_JUNCTION_BYTES);
+        return;
+    }
     for (uint32_t i = 0; i < draft->merge_count; i++) {
         const struct draft_merge *m = &draft->merges[i];
         const struct draft_token *left = &draft->tokens[m->left];

@@ -136,6 +136,18 @@ START_TEST(user_defined_pieces_pass_the_table_and_the_trimming)
 }
 END_TEST
 
+START_TEST(unused_pieces_are_given_as_their_parts)
+{
+    spm_piece(&model, "hel", -0.5f, 5); /* h + el */
+    free(image);
+    llm_vocab_close(vocab);
+    image = build_spm_image(model, &image_bytes);
+    vocab = open_image(image, image_bytes);
+    EXPECT("a<sep>hel", " |a|<sep>|h|el");
+    EXPECT("a<sep>helhel", " |a|<sep>|h|el|h|el");
+}
+END_TEST
+
 START_TEST(control_pieces_in_a_text_are_plain_text)
 {
     EXPECT("</s>", " |<|/|s|>");
@@ -308,6 +320,7 @@ int main(void)
     tcase_add_test(pieces, spaces_are_trimmed_and_joined);
     tcase_add_test(pieces, user_defined_pieces_are_whole_and_merge_with_nothing);
     tcase_add_test(pieces, user_defined_pieces_pass_the_table_and_the_trimming);
+    tcase_add_test(pieces, unused_pieces_are_given_as_their_parts);
     tcase_add_test(pieces, control_pieces_in_a_text_are_plain_text);
     tcase_add_test(pieces, unknown_characters_are_bytes_or_one_unknown_piece);
     tcase_add_test(pieces, decoding_gives_the_text_back);

@@ -276,6 +276,22 @@ START_TEST(a_charsmap_that_leads_out_of_its_array_is_refused)
 }
 END_TEST
 
+START_TEST(a_split_token_must_be_longer_than_its_parts)
+{
+    struct llm_vocab_merge *merge = section(LLM_VOCAB_MERGES);
+    uint8_t *flags = section(LLM_VOCAB_TOKEN_FLAGS);
+    llm_error error;
+    while (merge->left == LLM_TOKEN_NONE)
+        merge++;
+    flags[merge->merged] |= LLM_TOKEN_SPLIT;
+    seal();
+    ck_assert_int_eq(check_as(image_bytes, &error), LLM_OK);
+    flags[merge->left] |= LLM_TOKEN_SPLIT;
+    merge->merged = merge->left; /* giving it would never end */
+    expect_corrupt("merge slot");
+}
+END_TEST
+
 START_TEST(a_name_without_an_end_is_refused)
 {
     memset(header->name, 'x', sizeof header->name);
@@ -384,6 +400,7 @@ int main(void)
     tcase_add_test(images, a_damaged_token_is_named);
     tcase_add_test(images, ids_in_tables_must_be_tokens);
     tcase_add_test(images, a_charsmap_that_leads_out_of_its_array_is_refused);
+    tcase_add_test(images, a_split_token_must_be_longer_than_its_parts);
     tcase_add_test(images, a_name_without_an_end_is_refused);
     tcase_add_test(images, a_pattern_that_does_not_compile_is_refused_at_open);
     tcase_add_test(images, truncated_empty_and_misplaced_images_are_refused);
