@@ -91,11 +91,12 @@ static const struct config_key keys[] = {
     {"cpu.threads", CONFIG_COUNT, FIELD(cpu, threads), 0, 1024, "0",
      "threads that compute; 0: one for each core the daemon may use"},
     {"models.default", CONFIG_TEXT, TEXT(models, preset), "tinynotes",
-     "the model for requests that name none: a name, an absolute directory, or \"echo\""},
+     "the model for requests that name none: a name, an absolute path of a "
+     "directory or GGUF file, or \"echo\""},
     {"models.directories", CONFIG_DIRECTORIES, FIELD(models, directories), 0, 0, "",
-     "absolute directories that hold model directories"},
+     "absolute directories that hold models"},
     {"models.load", CONFIG_TEXT, TEXT(models, load), "",
-     "models loaded at the start besides the default one: names or absolute directories, each "
+     "models loaded at the start besides the default one: names or absolute paths, each "
      "perhaps as "
      "NAME=MODEL, separated by commas"},
     {"models.aliases", CONFIG_TEXT, TEXT(models, aliases), "",

@@ -7,7 +7,9 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/plan_text.h"
 #include "daemon/engine/vocabulary.h"
+#include "daemon/log.h"
 #include "daemon/model/model.h"
+#include "daemon/model/model_place.h"
 #include "daemon/sample/sampler.h"
 #include "kernels/kernels.h"
 #include "shm/check.h"
@@ -38,6 +40,7 @@ struct executor_model {
 struct opening {
     struct engine *engine;
     const struct model_spec *spec;
+    struct model_place place;
 };
 
 static enum llm_status open_file(void *self, const char *name, int *out_fd, struct llm_error *error)
@@ -45,11 +48,13 @@ static enum llm_status open_file(void *self, const char *name, int *out_fd, stru
     const struct opening *opening = self;
     if (!model_file_name_ok(name))
         return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a file name", name);
+    const struct model_place *place = &opening->place;
+    if (place->gguf[0] && !model_place_holds(place, name))
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "the model is the file %s alone", place->gguf);
     struct channel_message question = {.kind = CHANNEL_OPEN, .model = opening->spec->model};
-    const char *directory = opening->spec->path;
-    int used = snprintf(question.path, sizeof question.path, "%s/%s", directory, name);
+    int used = snprintf(question.path, sizeof question.path, "%s/%s", place->directory, name);
     if (used < 0 || (size_t)used >= sizeof question.path)
-        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", directory, name);
+        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", place->directory, name);
     return link_ask(&opening->engine->link, &question, out_fd, error);
 }
 
@@ -73,6 +78,14 @@ static enum llm_status take_memory(void *self, const char *name, size_t bytes, v
     if (status == LLM_OK)
         kept_advise_huge(*out_address, bytes);
     return status;
+}
+
+/* A key that nobody knows, a tensor that is converted. */
+static void log_note(void *self, const char *sentence)
+{
+    const struct opening *opening = self;
+    log_event(LOG_LEVEL_INFO, "model file", log_text("name", opening->spec->name),
+              log_text("note", sentence));
 }
 
 /* ---- Facts ----------------------------------------------------------------------------------------- */
@@ -292,7 +305,13 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
                                   const struct model_spec *spec, struct llm_error *error)
 {
     struct opening opening = {.engine = engine, .spec = spec};
-    const struct model_files files = {.open = open_file, .self = &opening};
+    enum llm_status status = model_place_from_path(spec->path, &opening.place, error);
+    if (status != LLM_OK)
+        return status;
+    const struct model_notes notes = {.note = log_note, .self = &opening};
+    const struct model_files files = {.open = open_file,
+                                      .self = &opening,
+                                      .gguf = opening.place.gguf[0] ? opening.place.gguf : NULL};
     const struct model_memory memory = {
         .take = take_memory, .kept_only = is_loaded(spec), .self = &opening};
     const struct model_options options = {
@@ -300,8 +319,9 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
         .batch_rows_max = (uint32_t)engine->config.limits.step_tokens,
         .logits_rows_max = logits_rows_max(&engine->config),
         .context_max_tokens = (uint32_t)engine->config.models.context_tokens,
+        .notes = &notes,
     };
-    enum llm_status status = model_open(&self->model, &files, &memory, &options, error);
+    status = model_open(&self->model, &files, &memory, &options, error);
     if (status != LLM_OK)
         return status;
     fill_facts(&self->base.facts, model_facts(self->model), spec->name, engine->stream);

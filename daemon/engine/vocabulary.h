@@ -1,8 +1,9 @@
 /*
  * vocabulary.h - a model's vocab image, where clients can map it.
  *
- * Idea     Built once from tokenizer.json, deposited as the public memory "vocab/<id of the load>";
- *          clients ask by name and the keeper knows whose that is. A restarted engine finds it there. The engine itself maps it for one thing:
+ * Idea     Built once from the model's tokeniser files, deposited as the public memory "vocab/<id of the load>";
+ *          clients ask by name and the keeper knows whose that is. A restarted engine finds it there. The engine
+ *          itself maps it for one thing:
  *          the bytes of a token, which stop strings are matched on.
  * Owner    The keeper holds the memories; the view borrows a mapping that lasts until the engine ends.
  * Trust    The files are hostile (vocab_builder.h); a model whose tokeniser this build cannot express exactly

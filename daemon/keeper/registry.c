@@ -119,11 +119,15 @@ static void remove_slot(struct keeper *keeper, uint32_t slot)
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
-/* The last part of a path, with what a name cannot have made '_'. */
+/* As the directory or file is called, with what a name cannot have made '_'. */
 static void name_of_path(const char *path, char out_name[LLM_NAME_BYTES])
 {
-    const char *slash = strrchr(path, '/');
-    snprintf(out_name, REGISTRY_NAME_MAX + 1, "%s", slash ? slash + 1 : path);
+    struct model_place place;
+    struct llm_error none;
+    if (model_place_from_path(path, &place, &none) == LLM_OK && path[0] == '/')
+        model_place_name(&place, out_name, REGISTRY_NAME_MAX + 1);
+    else
+        snprintf(out_name, REGISTRY_NAME_MAX + 1, "%s", path);
     for (char *at = out_name; *at; at++) {
         const char one[2] = {*at, '\0'};
         if (!registry_name_ok(one))
@@ -529,9 +533,14 @@ enum llm_status registry_open_file(struct keeper *keeper, uint64_t id, const cha
         return llm_fail(error, LLM_ERR_NOT_FOUND, "%s is asked for a model that is not loaded",
                         path);
     struct registry_model *model = &keeper->registry.models[slot];
-    size_t bytes = strlen(model->path);
+    struct model_place place;
+    enum llm_status status = model_place_from_path(model->path, &place, error);
+    if (status != LLM_OK)
+        return status;
+    size_t bytes = strlen(place.directory);
     const char *name = path + bytes + 1;
-    if (strncmp(path, model->path, bytes) != 0 || path[bytes] != '/' || strchr(name, '/') ||
+    if (strncmp(path, place.directory, bytes) != 0 || path[bytes] != '/' || strchr(name, '/') ||
+        (place.gguf[0] && !model_place_holds(&place, name)) ||
         strlen(name) >= sizeof((struct registry_file *)0)->name)
         return llm_fail(error, LLM_ERR_PERMISSION, "%s is not a file of model \"%s\"", path,
                         model->name);
@@ -544,7 +553,7 @@ enum llm_status registry_open_file(struct keeper *keeper, uint64_t id, const cha
     if (model->whole)
         return llm_fail(error, LLM_ERR_NOT_FOUND, "%s was not there when the model was loaded",
                         path);
-    enum llm_status status = model_roots_open_file(&keeper->roots, path, out_fd, error);
+    status = model_roots_open_file(&keeper->roots, path, out_fd, error);
     if (status != LLM_OK)
         return status;
     status = remember(model, name, *out_fd, error);
