@@ -253,7 +253,7 @@ static enum llmctl_exit change_name(const struct arguments *arguments, const cha
     char sentence[256];
     if (model)
         snprintf(sentence, sizeof sentence, "%.80s stands for %.80s from the next request on",
-                 alias ? alias : "no name", model);
+                 alias ? alias : "the default", model);
     else
         snprintf(sentence, sizeof sentence, "%.80s stands for nothing any more", alias);
     say(arguments, sentence, model ? model : "");
