@@ -186,6 +186,27 @@ LLM_API LLM_MUST_CHECK enum llm_status
 llm_decode_whole(const llm_vocab *vocab, const uint32_t *tokens, size_t token_count, uint32_t flags,
                  char *out_text, size_t capacity_bytes, size_t *out_bytes, llm_error *error);
 
+/* ---- Chat templates ------------------------------------------------------------------------------- */
+
+typedef struct llm_template llm_template;
+
+/*
+ * Read a chat template: the Jinja text of chat_template.jinja, of tokenizer_config.json's "chat_template" or of a GGUF
+ * file's tokenizer.chat_template. Templates are untrusted: what one may compute is bounded.
+ *
+ *   text          [text_bytes], UTF-8, at most 4 MiB; not needed afterwards
+ *   out_template  close it with llm_template_close(); constant, so any number of threads may render it
+ *   returns       LLM_OK
+ *                 LLM_ERR_INVALID  not a template; the sentence has line and column
+ *                 LLM_ERR_LIMIT    too long, or nested too deeply
+ *                 LLM_ERR_MEMORY   no memory
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_template_open(const char *text, size_t text_bytes,
+                                                         llm_template **out_template,
+                                                         llm_error *error);
+/* Accepts NULL. */
+LLM_API void llm_template_close(llm_template *chat_template);
+
 /* ---- Answers as text ------------------------------------------------------------------------------ */
 
 /*
