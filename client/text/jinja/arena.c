@@ -23,6 +23,7 @@ void *llm_jinja_arena_take(struct jinja_arena *arena, size_t bytes)
 {
     if (bytes > arena->limit_bytes)
         return NULL;
+    bytes = bytes > 0 ? bytes : 1; /* so that an empty piece has an address too */
     bytes = (bytes + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
     if (bytes > (size_t)(arena->end - arena->next)) {
         size_t block_bytes = next_block_bytes(arena),

@@ -20,7 +20,7 @@
 #include "shm/status.h"
 
 #define JINJA_STEPS_MAX          UINT64_C(20000000)
-#define JINJA_RUN_BYTES_MAX      ((size_t)512 << 20)
+#define JINJA_RUN_BYTES_MAX      ((size_t)256 << 20)
 #define JINJA_TEMPLATE_BYTES_MAX ((size_t)128 << 20) /* of a parsed template */
 #define JINJA_OUTPUT_BYTES_MAX   ((size_t)64 << 20)  /* as LLM_ENCODE_BYTES_MAX */
 #define JINJA_DEPTH_MAX          500u /* nodes inside each other at work, macros' calls included */
