@@ -204,8 +204,67 @@ typedef struct llm_template llm_template;
 LLM_API LLM_MUST_CHECK enum llm_status llm_template_open(const char *text, size_t text_bytes,
                                                          llm_template **out_template,
                                                          llm_error *error);
+/* The template that came with a model; its bos_token and eos_token are the vocabulary's. LLM_ERR_NOT_FOUND: the model has
+ * none (llm_template_open() takes one from elsewhere); otherwise as llm_template_open(). */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_template_open_vocab(const llm_vocab *vocab, llm_template **out_template, llm_error *error);
 /* Accepts NULL. */
 LLM_API void llm_template_close(llm_template *chat_template);
+
+enum llm_render_flags {
+    /* End with what opens the assistant's answer. */
+    LLM_RENDER_GENERATION_PROMPT = 1u << 0,
+    /* The last message is not finished: end with its text, without what closes a message. Not with the other. */
+    LLM_RENDER_CONTINUE_FINAL = 1u << 1,
+};
+
+typedef struct llm_render_options {
+    uint32_t flags;    /* enum llm_render_flags */
+    uint32_t reserved; /* 0 */
+    int64_t
+        now_s; /* what strftime_now() shows: seconds since 1970, shown as UTC; 0: the clock, local time */
+    const char *tools; /* JSON list of tools' descriptions; NULL: none */
+    const char
+        *variables; /* JSON object of more variables ({"enable_thinking": false}); NULL: none */
+    const char
+        *bos_token; /* NULL: the vocabulary's, where the template came from one; else empty */
+    const char *eos_token;
+} llm_render_options;
+
+/*
+ * Write a conversation as its model was trained to read it.
+ *
+ *   messages         JSON list of objects: {"role": "user", "content": "..."}, and whatever else the template knows
+ *                    ("tool_calls", content as a list of parts, ...); terminated, UTF-8
+ *   options          NULL: none of them
+ *   out_text         [*out_bytes], terminated; llm_text_free() it
+ *   returns          LLM_OK
+ *                    LLM_ERR_INVALID  the JSON is wrong, or the template raises or fails: the sentence has line and column
+ *                    LLM_ERR_LIMIT    the template does too much, or writes more than 64 MiB
+ *                    LLM_ERR_MEMORY   no memory
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_template_render(const llm_template *chat_template,
+                                                           const char *messages,
+                                                           const llm_render_options *options,
+                                                           char **out_text, size_t *out_bytes,
+                                                           llm_error *error);
+
+/*
+ * The same as tokens. Special tokens are what the template wrote; text in `messages` and `options->tools` that looks like
+ * one stays plain text, so that nobody's content can end its turn. (`options->variables` is the program's own and may
+ * name special tokens.)
+ *
+ *   vocab            the model's
+ *   out_tokens       [*out_count]; llm_text_free() it
+ *   returns          what llm_template_render() and llm_encode() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_template_encode(const llm_template *chat_template, const llm_vocab *vocab, const char *messages,
+                    const llm_render_options *options, uint32_t **out_tokens, size_t *out_count,
+                    llm_error *error);
+
+/* Give back what llm_template_render() and llm_template_encode() made. Accepts NULL. */
+LLM_API void llm_text_free(void *text);
 
 /* ---- Answers as text ------------------------------------------------------------------------------ */
 

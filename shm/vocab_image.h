@@ -27,7 +27,7 @@
 #include "shm/status.h"
 
 #define LLM_VOCAB_MAGIC             UINT64_C(0x424143564d4c4c01) /* "\1LLMVCAB" in memory */
-#define LLM_VOCAB_VERSION           1u
+#define LLM_VOCAB_VERSION           2u
 #define LLM_VOCAB_NAME_BYTES        64u
 #define LLM_VOCAB_FINGERPRINT_BYTES 32u
 #define LLM_VOCAB_TOKENS_MAX        (1u << 22)
@@ -157,7 +157,10 @@ struct llm_vocab_header {
     uint8_t fingerprint[LLM_VOCAB_FINGERPRINT_BYTES]; /* of the model's weights and configuration */
     char name[LLM_VOCAB_NAME_BYTES];                  /* zero-terminated */
     struct llm_vocab_section sections[LLM_VOCAB_SECTION_COUNT];
-    uint8_t reserved1[24];
+    uint8_t reserved1[16];
+    uint32_t
+        template_bos_id; /* what the chat template means by bos_token, or LLM_TOKEN_NONE: nothing */
+    uint32_t template_eos_id; /* ... by eos_token */
 };
 static_assert(sizeof(struct llm_vocab_header) == 512, "wire size");
 static_assert(offsetof(struct llm_vocab_header, version) == 8, "wire");
@@ -184,6 +187,8 @@ static_assert(offsetof(struct llm_vocab_header, fingerprint) == 216, "wire");
 static_assert(offsetof(struct llm_vocab_header, name) == 248, "wire");
 static_assert(offsetof(struct llm_vocab_header, sections) == 312, "wire");
 static_assert(offsetof(struct llm_vocab_header, reserved1) == 488, "wire");
+static_assert(offsetof(struct llm_vocab_header, template_bos_id) == 504, "wire");
+static_assert(offsetof(struct llm_vocab_header, template_eos_id) == 508, "wire");
 
 /* Typed pointers into a checked image. */
 struct llm_vocab_view {

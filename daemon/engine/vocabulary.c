@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/model/chat_template.h"
 #include "daemon/model/json_file.h"
 #include "daemon/model/vocab_builder.h"
 
@@ -25,6 +26,37 @@ static enum llm_status read_json(const struct model_files *files, const char *na
         return status;
     status = json_file_read(fd, name, VOCAB_JSON_BYTES_MAX, out_root, error);
     close(fd);
+    return status;
+}
+
+/* chat_template.jinja, in memory that the caller frees; NULL when it is not there. */
+static enum llm_status read_template(const struct model_files *files, char **out_text,
+                                     size_t *out_bytes, struct llm_error *error)
+{
+    static const char name[] = "chat_template.jinja";
+    int fd;
+    struct model_file_stat stat;
+    enum llm_status status = files->open(files->self, name, &fd, error);
+    if (status == LLM_ERR_NOT_FOUND)
+        return LLM_OK;
+    if (status != LLM_OK)
+        return status;
+    char *text = NULL;
+    status = model_file_stat(fd, name, &stat, error);
+    if (status == LLM_OK && stat.bytes > CHAT_TEMPLATE_BYTES_MAX)
+        status = llm_fail(error, LLM_ERR_LIMIT, "%s has %llu bytes, at most %zu", name,
+                          (unsigned long long)stat.bytes, CHAT_TEMPLATE_BYTES_MAX);
+    if (status == LLM_OK && !(text = malloc((size_t)stat.bytes + 1)))
+        status = llm_fail(error, LLM_ERR_MEMORY, "no memory for %s", name);
+    if (status == LLM_OK)
+        status = model_file_read(fd, name, 0, text, (size_t)stat.bytes, error);
+    close(fd);
+    if (status == LLM_OK) {
+        *out_text = text;
+        *out_bytes = (size_t)stat.bytes;
+    } else {
+        free(text);
+    }
     return status;
 }
 
@@ -50,12 +82,18 @@ static enum llm_status build(const struct model_files *files, const struct model
                              struct llm_error *error)
 {
     json_t *tokenizer = NULL, *tokenizer_config = NULL;
+    char *chat_template = NULL;
+    size_t template_bytes = 0;
     enum llm_status status = read_json(files, "tokenizer.json", &tokenizer, error);
     if (status == LLM_OK)
         status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
+    if (status == LLM_OK)
+        status = read_template(files, &chat_template, &template_bytes, error);
     if (status == LLM_OK) {
         struct vocab_source source = {.tokenizer = tokenizer,
                                       .tokenizer_config = tokenizer_config,
+                                      .chat_template = chat_template,
+                                      .chat_template_bytes = template_bytes,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
         if (status == LLM_ERR_UNSUPPORTED) {
@@ -67,6 +105,7 @@ static enum llm_status build(const struct model_files *files, const struct model
     }
     json_decref(tokenizer);
     json_decref(tokenizer_config);
+    free(chat_template);
     return status;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/chat_template.h"
 #include "daemon/model/model_json.h"
 #include "daemon/model/vocab_draft.h"
 #include "shm/check.h"
@@ -96,6 +97,18 @@ static void choose_ends(struct vocab_draft *draft, const struct vocab_source *so
     uint32_t eos = draft->eos_count == 0 ? named_token(draft, source, "eos_token") : LLM_TOKEN_NONE;
     if (eos != LLM_TOKEN_NONE)
         draft->eos_ids[draft->eos_count++] = eos;
+}
+
+/* The template's own names for the ends are those of tokenizer_config.json, whatever config.json says; without that file
+ * they are the model's. */
+static void choose_template_ends(struct vocab_draft *draft, const struct vocab_source *source)
+{
+    bool config = source->tokenizer && source->tokenizer_config;
+    draft->template_bos_id = config ? named_token(draft, source, "bos_token") : draft->bos_id;
+    if (config)
+        draft->template_eos_id = named_token(draft, source, "eos_token");
+    else
+        draft->template_eos_id = draft->eos_count > 0 ? draft->eos_ids[0] : LLM_TOKEN_NONE;
 }
 
 /* add_bos_token, where it is given, overrules the post-processor's template. */
@@ -197,7 +210,13 @@ enum llm_status vocab_build(const struct vocab_source *source, void **out_image,
     if (status == LLM_OK)
         status = check_facts(facts, draft.token_count, error);
     if (status == LLM_OK)
+        status = chat_template_choose(source->chat_template, source->chat_template_bytes,
+                                      source->tokenizer_config, &draft.chat_template,
+                                      &draft.chat_template_bytes, error);
+    if (status == LLM_OK) {
+        choose_template_ends(&draft, source);
         status = vocab_write(&draft, facts, out_image, out_bytes, error);
+    }
     vocab_draft_close(&draft);
     return status;
 }

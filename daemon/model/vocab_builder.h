@@ -40,6 +40,9 @@ struct vocab_facts {
 struct vocab_source {
     const json_t *tokenizer; /* tokenizer.json's root; NULL: there is none, build tokens-only */
     const json_t *tokenizer_config; /* tokenizer_config.json's root, or NULL */
+    const char *
+        chat_template; /* [chat_template_bytes] of chat_template.jinja or GGUF's key; NULL: there is none */
+    size_t chat_template_bytes;
     struct vocab_facts facts;
 };
 

@@ -122,7 +122,7 @@ static const struct {
     const char *sentence;
 } damages[] = {
     {FIELD(magic), 7, LLM_ERR_CORRUPT, "magic"},
-    {FIELD(version), 2, LLM_ERR_VERSION, "version is 2"},
+    {FIELD(version), LLM_VOCAB_VERSION + 1, LLM_ERR_VERSION, "version is 3"},
     {FIELD(header_bytes), 511, LLM_ERR_CORRUPT, "header size"},
     {FIELD(image_bytes), 8, LLM_ERR_CORRUPT, "image size"},
     {FIELD(image_bytes), UINT64_MAX, LLM_ERR_CORRUPT, "image size"},
@@ -133,6 +133,8 @@ static const struct {
     {FIELD(token_count), UINT32_MAX, LLM_ERR_CORRUPT, "token count"},
     {FIELD(token_count), 200, LLM_ERR_CORRUPT, "token offsets"},
     {FIELD(bos_id), 100000, LLM_ERR_CORRUPT, "bos id"},
+    {FIELD(template_bos_id), 100000, LLM_ERR_CORRUPT, "the template's bos id"},
+    {FIELD(template_eos_id), 100000, LLM_ERR_CORRUPT, "the template's eos id"},
     {FIELD(unk_id), 100000, LLM_ERR_CORRUPT, "unk id"},
     {FIELD(eos_count), 17, LLM_ERR_CORRUPT, "17 eos ids"},
     {FIELD(prefix_count), 9, LLM_ERR_CORRUPT, "9 prefix ids"},

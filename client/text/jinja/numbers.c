@@ -159,6 +159,14 @@ static bool is_word(const char *text, size_t bytes, const char *word)
     return i == bytes && !word[i];
 }
 
+static bool has_only_number_characters(const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (text[i] == 0 || !strchr("0123456789.eE_+-", text[i]))
+            return false;
+    return true;
+}
+
 bool llm_jinja_parse_float(const char *text, size_t bytes, double *out)
 {
     trim_space(&text, &bytes);
@@ -170,8 +178,8 @@ bool llm_jinja_parse_float(const char *text, size_t bytes, double *out)
         real = (double)INFINITY;
     else if (is_word(text, bytes, "nan"))
         real = (double)NAN;
-    else if (bytes == 0 || bytes > 4096 || strspn(text, "0123456789.eE_+-") < bytes ||
-             memchr(text, 0, bytes) || !convert(text, bytes, &real))
+    else if (bytes == 0 || bytes > 4096 || !has_only_number_characters(text, bytes) ||
+             !convert(text, bytes, &real))
         return false;
     *out = negative ? -real : real;
     return true;

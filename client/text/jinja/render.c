@@ -71,6 +71,8 @@ void llm_template_close(llm_template *t)
     if (!t)
         return;
     llm_jinja_arena_close(&t->arena);
+    free(t->bos_token);
+    free(t->eos_token);
     free(t);
 }
 

@@ -17,6 +17,7 @@ struct llm_template {
     const char *source;
     size_t source_bytes;
     const struct jinja_node *root;
+    char *bos_token, *eos_token; /* of the vocabulary that the template came with, or NULL */
 };
 
 /* Make a run that renders `t`; its arena is the caller's, empty, to be closed after use. */

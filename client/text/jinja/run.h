@@ -19,7 +19,7 @@
 #include "client/text/jinja/value.h"
 #include "shm/status.h"
 
-#define JINJA_STEPS_MAX          UINT64_C(20000000)
+#define JINJA_STEPS_MAX          UINT64_C(10000000)
 #define JINJA_RUN_BYTES_MAX      ((size_t)256 << 20)
 #define JINJA_TEMPLATE_BYTES_MAX ((size_t)128 << 20) /* of a parsed template */
 #define JINJA_OUTPUT_BYTES_MAX   ((size_t)64 << 20)  /* as LLM_ENCODE_BYTES_MAX */
