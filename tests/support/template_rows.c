@@ -34,7 +34,6 @@ static const char *text_of(row_t row, const char *name, size_t *out_bytes)
     return text;
 }
 
-
 static char *read_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
