@@ -318,6 +318,64 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_ask_text(llm_context *context
                                                             llm_stream **out_stream,
                                                             llm_error *error);
 
+/* ---- Conversations -------------------------------------------------------------------------------- */
+
+/*
+ * A conversation: messages here, their tokens as a context in the daemon. Each turn is written by the model's chat template as
+ * a whole and compared with what the context holds already; only what differs is sent and computed. One thread at a
+ * time. Close it before its connection, and its streams before it.
+ */
+typedef struct llm_chat llm_chat;
+
+/*
+ * Begin one.
+ *
+ *   model            NULL: the daemon's default model
+ *   template_text    [template_bytes] a chat template instead of the model's; NULL: the model's
+ *   out_chat         llm_chat_close() ends it, and its context
+ *   returns          LLM_OK
+ *                    LLM_ERR_NOT_FOUND  the model has no chat template: give one
+ *                    and what llm_connection_vocab(), llm_template_open() and llm_context_create() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_open(llm_connection *connection, const char *model,
+                                                     const char *template_text,
+                                                     size_t template_bytes, llm_chat **out_chat,
+                                                     llm_error *error);
+/* Accepts NULL. */
+LLM_API void llm_chat_close(llm_chat *chat);
+
+/* Put a message behind the others: of the system, or of an earlier conversation. Any role that the template knows; both
+ * texts terminated. LLM_ERR_INVALID: not UTF-8. LLM_ERR_MEMORY. LLM_ERR_BUSY: an answer is still running. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_add(llm_chat *chat, const char *role,
+                                                    const char *content, llm_error *error);
+
+/*
+ * Say something and have it answered. The answer becomes a message of its own when it is complete (also one that was
+ * cancelled: as far as it came; a stop string that ended one is part of the message).
+ *
+ *   content          the user's words, terminated; NULL: answer what was added
+ *   options          tools and variables of the template, as llm_template_render(); its flags are not used. NULL: none
+ *   sampling         NULL: greedy, 256 tokens
+ *   out_stream       read it with llm_stream_read_text(); llm_stream_close() ends it
+ *   returns          LLM_OK
+ *                    LLM_ERR_BUSY  the answer before is still running
+ *                    and what llm_template_encode(), llm_context_rewind() and llm_generate_after() return; the user's
+ *                    message is then not part of the conversation
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_ask(llm_chat *chat, const char *content,
+                                                    const llm_render_options *options,
+                                                    const llm_sampling *sampling,
+                                                    llm_stream **out_stream, llm_error *error);
+
+/* The messages so far, as the JSON list that llm_template_render() takes; a finished answer is one of them. Good until
+ * the next call. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_messages(llm_chat *chat, const char **out_json,
+                                                         llm_error *error);
+/* Its context: to look at, publish or fork. Belongs to the conversation. */
+LLM_API llm_context *llm_chat_context(llm_chat *chat);
+
+/* ---- Reading answers ------------------------------------------------------------------------------ */
+
 /*
  * Copy out the text that has arrived, waiting for some if there is none: whole UTF-8 characters, without
  * end-of-text tokens and stop ids, and nothing of a stop string (an end that may become one is held back
