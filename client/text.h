@@ -360,7 +360,7 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_chat_add(llm_chat *chat, const char *
  *   returns          LLM_OK
  *                    LLM_ERR_BUSY  the answer before is still running
  *                    and what llm_template_encode(), llm_context_rewind() and llm_generate_after() return; the user's
- *                    message is then not part of the conversation
+ *                    message is then not part of the conversation, nor when the engine refuses it with the stream
  */
 LLM_API LLM_MUST_CHECK enum llm_status llm_chat_ask(llm_chat *chat, const char *content,
                                                     const llm_render_options *options,

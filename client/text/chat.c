@@ -22,6 +22,8 @@ struct llm_chat {
     uint32_t *tokens;           /* [token_count] of the context */
     size_t token_count;
     bool answering; /* an answer was begun behind `tokens`, and is not read yet */
+    size_t
+        message_bytes_before; /* ... and so many bytes of messages were there before its question */
 };
 
 /* ---- Messages as JSON ---------------------------------------------------------------------------------------- */
@@ -138,6 +140,13 @@ static enum llm_status take_answer(llm_chat *chat, llm_error *error)
     enum llm_status status = llm_context_describe(chat->context, &info, error);
     if (status == LLM_OK && info.generating)
         return llm_fail(error, LLM_ERR_BUSY, "the conversation's last answer is still running");
+    if (status == LLM_OK &&
+        info.length < prompt_count) { /* the engine refused: nothing was appended */
+        chat->token_count = info.length;
+        chat->messages.count = chat->message_bytes_before;
+        chat->answering = false;
+        return LLM_OK;
+    }
     if (status == LLM_OK)
         status = read_answer(chat, info.length, error);
     if (status == LLM_OK)
@@ -214,7 +223,9 @@ enum llm_status llm_chat_ask(llm_chat *chat, const char *content, const llm_rend
         status = add_message(chat, "user", content, error);
     if (status == LLM_OK)
         status = ask(chat, options, sampling, out_stream, error);
-    if (status != LLM_OK)
+    if (status == LLM_OK)
+        chat->message_bytes_before = before;
+    else
         chat->messages.count = before;
     return status;
 }

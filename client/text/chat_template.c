@@ -126,11 +126,13 @@ static struct jinja_value final_text(struct rendering *r)
     return v;
 }
 
-/* The last place of `piece` in `text`, or SIZE_MAX. */
-static size_t find_last(const struct llm_buffer *text, const struct jinja_string *piece)
+/* The last place of `piece` in `text`, or SIZE_MAX. Pays for each place: one repeated letter has many. */
+static size_t find_last(struct jinja_run *run, const struct llm_buffer *text,
+                        const struct jinja_string *piece)
 {
     size_t found = SIZE_MAX;
-    for (size_t at = 0; piece->count > 0 && at < text->count;) {
+    for (size_t at = 0;
+         piece->count > 0 && at < text->count && llm_jinja_charge_bytes(run, piece->count);) {
         const uint8_t *next =
             memmem(text->bytes + at, text->count - at, piece->bytes, piece->count);
         if (!next)
@@ -152,7 +154,9 @@ static enum llm_status cut_behind_final(struct rendering *r, struct llm_buffer *
     struct jinja_value tail = llm_jinja_strip(&r->run, text, NULL, JINJA_LEFT);
     if (llm_jinja_failed(&r->run))
         return r->run.status;
-    size_t at = find_last(out, bare.string);
+    size_t at = find_last(&r->run, out, bare.string);
+    if (llm_jinja_failed(&r->run))
+        return r->run.status;
     if (at == SIZE_MAX)
         return llm_fail(r->run.error, LLM_ERR_INVALID,
                         "the final message's text is empty, or the template changes it: it cannot "

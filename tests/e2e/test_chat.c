@@ -184,6 +184,30 @@ START_TEST(what_cannot_be_said_leaves_the_conversation_as_it_was)
 }
 END_TEST
 
+START_TEST(a_turn_that_the_engine_refuses_is_not_part_of_it)
+{
+    static char words[100000], answer[4096];
+    char wanted[4096];
+    llm_stream *stream;
+    llm_error error;
+    size_t bytes;
+    const char *json;
+    (void)turn("Mara keeps the copper key.", answer, sizeof answer);
+    ck_assert_int_eq(llm_chat_messages(chat, &json, &error), LLM_OK);
+    snprintf(wanted, sizeof wanted, "%.4000s", json);
+    memset(words, 'x', sizeof words - 1);
+    ck_assert_int_eq(llm_chat_ask(chat, words, &options, &sampling, &stream, &error), LLM_OK);
+    ck_assert_int_eq(
+        llm_stream_read_text(stream, answer, sizeof answer, LLM_FOREVER, &bytes, &error),
+        LLM_ERR_LIMIT);
+    llm_stream_close(stream);
+    ck_assert_int_eq(llm_chat_messages(chat, &json, &error), LLM_OK);
+    ck_assert_str_eq(json, wanted);
+    llm_stream_info info = turn("Who keeps it?", answer, sizeof answer);
+    ck_assert_uint_gt(info.cached_tokens, 10);
+}
+END_TEST
+
 START_TEST(content_cannot_end_its_turn)
 {
     char answer[4096];
@@ -247,6 +271,7 @@ int main(void)
     tcase_add_test(cases, a_turn_computes_only_what_is_new);
     tcase_add_test(cases, a_conversation_has_all_its_messages);
     tcase_add_test(cases, what_cannot_be_said_leaves_the_conversation_as_it_was);
+    tcase_add_test(cases, a_turn_that_the_engine_refuses_is_not_part_of_it);
     tcase_add_test(cases, content_cannot_end_its_turn);
     tcase_add_test(cases, llmctl_talks_turn_by_turn);
     tcase_add_test(cases, llmctl_says_what_is_missing);

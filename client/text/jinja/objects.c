@@ -268,11 +268,9 @@ static struct jinja_value slice_text(struct jinja_run *run, struct jinja_value t
         v = llm_jinja_string(run, s->bytes + (count > 0 ? from : 0), count > 0 ? to - from : 0);
     } else {
         struct llm_buffer out = {0};
-        for (int64_t i = 0; i < count && !llm_jinja_failed(run); i++) {
-            struct jinja_value c = character_at(run, text, (size_t)(start + i * step));
-            if (jinja_is_string(c))
-                llm_jinja_append_string(run, &out, c.string);
-        }
+        const struct jinja_list *all = llm_jinja_iterate(run, text);
+        for (int64_t i = 0; all && i < count && !llm_jinja_failed(run); i++)
+            llm_jinja_append_string(run, &out, all->items[start + i * step].string);
         v = llm_jinja_finish(run, &out);
     }
     v.flavor = jinja_is_string(v) ? text.flavor : v.flavor;
