@@ -45,6 +45,8 @@ struct llm_bpe {
     uint64_t *heap; /* rank << 32 | position of the left symbol */
     size_t heap_count;
     size_t heap_capacity;
+    const uint32_t *
+        inside; /* [257] the vocabulary's added_start where it has user-defined pieces, else NULL */
     uint64_t steps; /* symbols made and heap levels walked, since creation */
 };
 

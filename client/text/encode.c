@@ -167,6 +167,7 @@ enum llm_status llm_encode_seamed(const llm_vocab *vocab, const char *text, size
         .vocab = vocab,
         .seams = seams,
         .seam_count = seam_count,
+        .bpe = {.inside = vocab->inside_count > 0 ? vocab->added_start : NULL},
         .sink = {.tokens = out_tokens, .capacity = out_tokens ? capacity_tokens : 0}};
     status = llm_splitter_init(&e.splitter, vocab, take_piece, &e, error);
     if (status != LLM_OK)

@@ -7,7 +7,9 @@
 
 #include "daemon/log.h"
 #include "daemon/model/chat_template.h"
+#include "daemon/model/gguf.h"
 #include "daemon/model/json_file.h"
+#include "daemon/model/spm_file.h"
 #include "daemon/model/vocab_builder.h"
 
 #define DEFAULT_NAME "vocab"
@@ -29,35 +31,37 @@ static enum llm_status read_json(const struct model_files *files, const char *na
     return status;
 }
 
-/* chat_template.jinja, in memory that the caller frees; NULL when it is not there. */
-static enum llm_status read_template(const struct model_files *files, char **out_text,
-                                     size_t *out_bytes, struct llm_error *error)
+/* All of a file that is small (tokenizer.model, chat_template.jinja); one that is not there leaves NULL. */
+static enum llm_status read_whole(const struct model_files *files, const char *name,
+                                  size_t bytes_max, void **out_bytes, size_t *out_count,
+                                  struct llm_error *error)
 {
-    static const char name[] = "chat_template.jinja";
     int fd;
-    struct model_file_stat stat;
     enum llm_status status = files->open(files->self, name, &fd, error);
     if (status == LLM_ERR_NOT_FOUND)
         return LLM_OK;
-    if (status != LLM_OK)
-        return status;
-    char *text = NULL;
-    status = model_file_stat(fd, name, &stat, error);
-    if (status == LLM_OK && stat.bytes > CHAT_TEMPLATE_BYTES_MAX)
-        status = llm_fail(error, LLM_ERR_LIMIT, "%s has %llu bytes, at most %zu", name,
-                          (unsigned long long)stat.bytes, CHAT_TEMPLATE_BYTES_MAX);
-    if (status == LLM_OK && !(text = malloc((size_t)stat.bytes + 1)))
-        status = llm_fail(error, LLM_ERR_MEMORY, "no memory for %s", name);
+    struct model_file_stat stat = {.bytes = 0};
     if (status == LLM_OK)
-        status = model_file_read(fd, name, 0, text, (size_t)stat.bytes, error);
+        status = model_file_stat(fd, name, &stat, error);
+    else
+        return status;
+    void *bytes = NULL;
+    if (status == LLM_OK && stat.bytes > bytes_max)
+        status = llm_fail(error, LLM_ERR_LIMIT, "%s: %llu bytes, at most %zu", name,
+                          (unsigned long long)stat.bytes, bytes_max);
+    if (status == LLM_OK && !(bytes = malloc((size_t)stat.bytes + 1)))
+        status = llm_fail(error, LLM_ERR_MEMORY, "%s: no memory for %llu bytes", name,
+                          (unsigned long long)stat.bytes);
+    if (status == LLM_OK)
+        status = model_file_read(fd, name, 0, bytes, (size_t)stat.bytes, error);
     close(fd);
-    if (status == LLM_OK) {
-        *out_text = text;
-        *out_bytes = (size_t)stat.bytes;
-    } else {
-        free(text);
+    if (status != LLM_OK) {
+        free(bytes);
+        return status;
     }
-    return status;
+    *out_bytes = bytes;
+    *out_count = (size_t)stat.bytes;
+    return LLM_OK;
 }
 
 static struct vocab_facts facts_for_builder(const struct model_facts *facts, const char *name)
@@ -77,35 +81,92 @@ static struct vocab_facts facts_for_builder(const struct model_facts *facts, con
     return out;
 }
 
+/* What a model's files say about text; NULL or closed where they do not. */
+struct text_files {
+    json_t *tokenizer, *tokenizer_config;
+    void *spm;
+    size_t spm_bytes;
+    void *own_template;        /* chat_template.jinja's, or NULL */
+    const char *chat_template; /* [chat_template_bytes]: that, or the GGUF file's */
+    size_t chat_template_bytes;
+    struct gguf gguf;
+    bool is_gguf;
+};
+
+static enum llm_status find_gguf_template(struct text_files *text, struct llm_error *error)
+{
+    struct gguf_text found;
+    if (!gguf_find(&text->gguf, "tokenizer.chat_template"))
+        return LLM_OK;
+    enum llm_status status = gguf_get_text(&text->gguf, "tokenizer.chat_template", &found, error);
+    if (status == LLM_OK) {
+        text->chat_template = found.bytes;
+        text->chat_template_bytes = found.length;
+    }
+    return status;
+}
+
+static enum llm_status text_files_open(struct text_files *text, const struct model_files *files,
+                                       struct llm_error *error)
+{
+    const char *gguf_name = NULL;
+    *text = (struct text_files){.tokenizer = NULL};
+    enum llm_status status = model_format_find(files, &gguf_name, error);
+    if (status != LLM_OK)
+        return status;
+    text->is_gguf = gguf_name != NULL;
+    if (text->is_gguf) {
+        status = gguf_open(&text->gguf, files, gguf_name, error);
+        return status == LLM_OK ? find_gguf_template(text, error) : status;
+    }
+    status = read_json(files, "tokenizer.json", &text->tokenizer, error);
+    if (status == LLM_OK && !text->tokenizer)
+        status = read_whole(files, "tokenizer.model", SPM_FILE_BYTES_MAX, &text->spm,
+                            &text->spm_bytes, error);
+    if (status == LLM_OK)
+        status = read_json(files, "tokenizer_config.json", &text->tokenizer_config, error);
+    if (status == LLM_OK)
+        status = read_whole(files, "chat_template.jinja", CHAT_TEMPLATE_BYTES_MAX,
+                            &text->own_template, &text->chat_template_bytes, error);
+    text->chat_template = text->own_template;
+    return status;
+}
+
+static void text_files_close(struct text_files *text)
+{
+    free(text->spm);
+    free(text->own_template);
+    gguf_close(&text->gguf);
+    json_decref(text->tokenizer);
+    json_decref(text->tokenizer_config);
+}
+
 static enum llm_status build(const struct model_files *files, const struct model_facts *facts,
                              const char *name, void **out_image, size_t *out_bytes,
                              struct llm_error *error)
 {
-    json_t *tokenizer = NULL, *tokenizer_config = NULL;
-    char *chat_template = NULL;
-    size_t template_bytes = 0;
-    enum llm_status status = read_json(files, "tokenizer.json", &tokenizer, error);
-    if (status == LLM_OK)
-        status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
-    if (status == LLM_OK)
-        status = read_template(files, &chat_template, &template_bytes, error);
+    struct text_files text;
+    enum llm_status status = text_files_open(&text, files, error);
     if (status == LLM_OK) {
-        struct vocab_source source = {.tokenizer = tokenizer,
-                                      .tokenizer_config = tokenizer_config,
-                                      .chat_template = chat_template,
-                                      .chat_template_bytes = template_bytes,
+        struct vocab_source source = {.tokenizer = text.tokenizer,
+                                      .spm = text.spm,
+                                      .spm_bytes = text.spm_bytes,
+                                      .gguf = text.is_gguf ? &text.gguf : NULL,
+                                      .tokenizer_config = text.tokenizer_config,
+                                      .chat_template = text.chat_template,
+                                      .chat_template_bytes = text.chat_template_bytes,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
         if (status == LLM_ERR_UNSUPPORTED) {
             log_event(LOG_LEVEL_WARN, "model is served by token ids only", log_text("name", name),
                       log_text("reason", error->message));
             source.tokenizer = NULL;
+            source.spm = NULL;
+            source.gguf = NULL;
             status = vocab_build(&source, out_image, out_bytes, error);
         }
     }
-    json_decref(tokenizer);
-    json_decref(tokenizer_config);
-    free(chat_template);
+    text_files_close(&text);
     return status;
 }
 
