@@ -262,6 +262,46 @@ START_TEST(llmctl_says_what_is_missing)
 }
 END_TEST
 
+/* ---- A model with a template of its own ------------------------------------------------------------------ */
+
+START_TEST(a_models_own_template_is_used)
+{
+    struct test_daemon other;
+    char folder[] = "/tmp/llmd-test-chat-XXXXXX", directories[128], words[64];
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(
+        RUN("cp -r %s/models/tinynotes %s/own && chmod -R u+w %s/own && printf '%%s' '%s' "
+            ">%s/own/chat_template.jinja",
+            LLM_SOURCE_DIR, folder, folder,
+            "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
+            "{% endfor %}{{ eos_token }}",
+            folder),
+        0);
+    snprintf(directories, sizeof directories, "models.directories=%s", folder);
+    test_daemon_start(&other, (const char *const[]){"--set", directories, "--model", "own", NULL});
+    llm_connection *connected = test_daemon_connect(&other);
+    const llm_vocab *vocab;
+    llm_template *t;
+    char *text;
+    size_t bytes;
+    llm_error error = {0};
+    ck_assert_msg(llm_connection_vocab(connected, NULL, &vocab, &error) == LLM_OK, "%s",
+                  error.message);
+    ck_assert_msg(llm_template_open_vocab(vocab, &t, &error) == LLM_OK, "%s", error.message);
+    ck_assert_int_eq(llm_template_render(t, "[{\"role\":\"user\",\"content\":\"Hi\"}]", NULL, &text,
+                                         &bytes, &error),
+                     LLM_OK);
+    snprintf(words, sizeof words, "%s", text);
+    ck_assert_str_eq(words, "<s><user>Hi</s>");
+    llm_text_free(text);
+    llm_template_close(t);
+    llm_disconnect(connected);
+    ck_assert_int_eq(RUN("llmctl --socket %s chat Hi --max-tokens 4", other.socket), 0);
+    test_daemon_stop(&other);
+    RUN("rm -r %s", folder);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("e2e/chat");
@@ -276,6 +316,10 @@ int main(void)
     tcase_add_test(cases, llmctl_talks_turn_by_turn);
     tcase_add_test(cases, llmctl_says_what_is_missing);
     suite_add_tcase(suite, cases);
+    TCase *own = tcase_create("own template");
+    tcase_set_timeout(own, 300);
+    tcase_add_test(own, a_models_own_template_is_used);
+    suite_add_tcase(suite, own);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
