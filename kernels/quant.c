@@ -20,25 +20,24 @@ static float load_f16(const unsigned char *bytes)
     return kernel_load(bytes, KERNEL_F16, 0);
 }
 
-static int signed_byte(unsigned char byte)
-{
-    return byte < 128 ? byte : byte - 256;
-}
+/* The loops below are over arrays of one kind and without branches, so that compilers make vectors of them. */
 
-static void dequantise_q8_0(const unsigned char *block, float *out)
+static void dequantise_q8_0(const unsigned char *block, float *restrict out)
 {
+    const int8_t *q = (const int8_t *)(block + 2);
     float d = load_f16(block);
     for (int i = 0; i < 32; i++)
-        out[i] = d * (float)signed_byte(block[2 + i]);
+        out[i] = d * (float)q[i];
 }
 
-static void dequantise_q4_0(const unsigned char *block, float *out)
+static void dequantise_q4_0(const unsigned char *block, float *restrict out)
 {
+    const uint8_t *q = block + 2;
     float d = load_f16(block);
-    for (int i = 0; i < 16; i++) {
-        out[i] = (float)((block[2 + i] & 15) - 8) * d;
-        out[i + 16] = (float)((block[2 + i] >> 4) - 8) * d;
-    }
+    for (int i = 0; i < 16; i++)
+        out[i] = (float)((q[i] & 15) - 8) * d;
+    for (int i = 0; i < 16; i++)
+        out[i + 16] = (float)((q[i] >> 4) - 8) * d;
 }
 
 /* Scale and minimum of group 0..7, 6 bits each, in 12 bytes: groups 0..3 fill the lower 6 bits of bytes 0..3 (scales) and
@@ -54,39 +53,35 @@ static void q4_k_group(const unsigned char *packed, int group, int *out_scale, i
     }
 }
 
-static void dequantise_q4_k(const unsigned char *block, float *out)
+static void dequantise_q4_k(const unsigned char *block, float *restrict out)
 {
     float d = load_f16(block), dmin = load_f16(block + 2);
-    const unsigned char *packed = block + 4, *nibbles = block + 16;
     for (int group = 0; group < 8; group++) {
-        int scale, minimum;
-        q4_k_group(packed, group, &scale, &minimum);
+        const uint8_t *q = block + 16 + 32 * (group / 2);
+        int scale, minimum, shift = group % 2 * 4;
+        q4_k_group(block + 4, group, &scale, &minimum);
         float step = d * (float)scale, below = dmin * (float)minimum;
-        const unsigned char *bytes = nibbles + 32 * (group / 2);
-        for (int l = 0; l < 32; l++) {
-            int q = group % 2 == 0 ? bytes[l] & 15 : bytes[l] >> 4;
-            out[32 * group + l] = step * (float)q - below;
-        }
+        for (int l = 0; l < 32; l++)
+            out[32 * group + l] = step * (float)(q[l] >> shift & 15) - below;
     }
 }
 
 /* Two halves of 128: each has 64 bytes of low nibbles and 32 of upper bits. Row 0..3 of 32 elements takes its nibbles from
- * the first or second 32 bytes (rows 0, 2 and 1, 3), low ones for rows 0 and 1, and bits 2 * row of the upper ones. */
-static void dequantise_q6_k(const unsigned char *block, float *out)
+ * the first or second 32 bytes (rows 0, 2 and 1, 3), low ones for rows 0 and 1, and bits 2 * row of the upper ones. A
+ * scale is for 16 elements. */
+static void dequantise_q6_k(const unsigned char *block, float *restrict out)
 {
+    const int8_t *scales = (const int8_t *)(block + 192);
     float d = load_f16(block + 208);
-    for (int half = 0; half < 2; half++) {
-        const unsigned char *low = block + 64 * half, *high = block + 128 + 32 * half;
-        const unsigned char *scales = block + 192 + 8 * half;
-        for (int row = 0; row < 4; row++) {
-            for (int l = 0; l < 32; l++) {
-                unsigned char byte = low[l + 32 * (row % 2)];
-                int nibble = row < 2 ? byte & 15 : byte >> 4;
-                int q = (nibble | (high[l] >> 2 * row & 3) << 4) - 32;
-                float step = d * (float)signed_byte(scales[2 * row + l / 16]);
-                out[128 * half + 32 * row + l] = step * (float)q;
-            }
-        }
+    for (int group = 0; group < 16; group++) {
+        int half = group / 8, row = group / 2 % 4, first = group % 2 * 16;
+        const uint8_t *low = block + 64 * half + 32 * (row % 2) + first;
+        const uint8_t *high = block + 128 + 32 * half + first;
+        int nibble = row / 2 * 4, pair = 2 * row;
+        float step = d * (float)scales[group];
+        for (int l = 0; l < 16; l++)
+            out[16 * group + l] =
+                step * (float)(((low[l] >> nibble & 15) | (high[l] >> pair & 3) << 4) - 32);
     }
 }
 
@@ -102,4 +97,26 @@ void kernel_dequantise(enum kernel_quant quant, const void *blocks, size_t block
     const unsigned char *block = blocks;
     for (size_t i = 0; i < block_count; i++)
         functions[quant](block + i * format->block_bytes, out + i * format->block_elements);
+}
+
+/* kernel_f32_to_f16() without its branches, for magnitudes below 65520: the bits of an f32 without its sign. */
+static uint32_t narrow(int32_t magnitude)
+{
+    uint32_t bits = (uint32_t)magnitude;
+    uint32_t small = kernel_f32_bits(kernel_f32_from_bits(bits) + 0.5f) - 0x3f000000;
+    uint32_t normal = (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13;
+    uint32_t is_small = 0 - (uint32_t)(magnitude < 0x38800000);
+    return (small & is_small) | (normal & ~is_small);
+}
+
+bool kernel_narrow_to_f16(const float *restrict values, size_t count, uint16_t *restrict out)
+{
+    uint32_t beyond = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = kernel_f32_bits(values[i]);
+        int32_t magnitude = (int32_t)(bits & 0x7fffffff);
+        beyond |= (uint32_t)(magnitude >= 0x477ff000); /* 65520, infinity, NaN */
+        out[i] = (uint16_t)(narrow(magnitude) | (bits >> 16 & 0x8000));
+    }
+    return beyond == 0;
 }

@@ -20,7 +20,9 @@
 #ifndef LLM_KERNELS_QUANT_H
 #define LLM_KERNELS_QUANT_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum kernel_quant {
     KERNEL_Q8_0,
@@ -45,5 +47,9 @@ const struct kernel_quant_format *kernel_quant_format(enum kernel_quant quant);
  *   out      [block_count * block_elements] f32; scales that are infinite or not a number come through as such
  */
 void kernel_dequantise(enum kernel_quant quant, const void *blocks, size_t block_count, float *out);
+
+/* Round to the nearest f16, ties to even, as kernel_f32_to_f16(). False when a value is 65520 or more in size, infinite or
+ * not a number: then that item of `out` means nothing. */
+bool kernel_narrow_to_f16(const float *values, size_t count, uint16_t *out);
 
 #endif

@@ -7,7 +7,8 @@
 
 #define KEY_BYTES     96
 #define CONTEXT_MAX   (1u << 20)
-#define CONTROL_TOKEN 3 /* in tokenizer.ggml.token_type */
+#define NOTES_MAX     16 /* a file of nonsense fills no log */
+#define CONTROL_TOKEN 3  /* in tokenizer.ggml.token_type */
 
 static const char TOKENS[] = "tokenizer.ggml.tokens";
 
@@ -477,7 +478,7 @@ static void note_strange_keys(const struct keys *k)
         "residual_scale",
         "logit_scale",
     };
-    size_t prefix = strlen(k->family) + 1;
+    size_t prefix = strlen(k->family) + 1, count = 0;
     for (size_t i = 0; i < k->gguf->value_count; i++) {
         struct gguf_text key = k->gguf->values[i].key;
         bool ours = key.length > prefix && memcmp(key.bytes, k->family, prefix - 1) == 0 &&
@@ -485,10 +486,12 @@ static void note_strange_keys(const struct keys *k)
         struct gguf_text rest = {key.bytes + prefix, ours ? key.length - prefix : 0};
         for (size_t j = 0; ours && j < sizeof known / sizeof known[0]; j++)
             ours = !gguf_text_is(rest, known[j]);
-        if (ours)
+        if (ours && count++ < NOTES_MAX)
             model_note(k->notes, "%s: key \"%s\" is not known: ignored", k->file,
                        gguf_text_show(key).text);
     }
+    if (count > NOTES_MAX)
+        model_note(k->notes, "%s: %zu more keys are not known", k->file, count - NOTES_MAX);
 }
 
 /* ---- the whole ---- */

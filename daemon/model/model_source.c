@@ -1,6 +1,7 @@
 #include "daemon/model/model_source.h"
 
 #include "daemon/model/model_config_gguf.h"
+#include "daemon/model/model_config_strange.h"
 #include "daemon/model/tensor_names.h"
 #include "kernels/quant.h"
 #include "shm/check.h"
@@ -11,6 +12,8 @@
 
 #define SCRATCH_BYTES ((size_t)256 << 10)
 #define QUANT_NONE    KERNEL_QUANT_COUNT
+
+#define NARROW_ELEMENTS 2048 /* a multiple of every block */
 
 /* ---- types by their names in files ---- */
 
@@ -138,29 +141,36 @@ static enum llm_status want_scratch(struct model_source *source, size_t bytes,
     return LLM_OK;
 }
 
-/* Blocks to f16, one block at a time through f32. */
+static enum llm_status refuse_too_large(const struct source_tensor *t, const float *values,
+                                        size_t count, struct llm_error *error)
+{
+    size_t i = 0;
+    while (i + 1 < count && values[i] < 65520.0f && values[i] > -65520.0f)
+        i++;
+    return llm_fail(error, LLM_ERR_UNSUPPORTED, "tensor \"%s\" holds %g, which f16 cannot", t->name,
+                    (double)values[i]);
+}
+
+/* Blocks to f16 through f32, a few thousand numbers at a time. */
 static enum llm_status narrow_blocks(const struct source_tensor *t, enum kernel_quant quant,
-                                     const unsigned char *blocks, size_t block_count, void *out,
+                                     const unsigned char *blocks, size_t block_count, uint16_t *out,
                                      struct llm_error *error)
 {
     const struct kernel_quant_format *format = kernel_quant_format(quant);
-    float values[256];
-    CHECK(format->block_elements <= sizeof values / sizeof values[0]);
-    for (size_t i = 0; i < block_count; i++) {
-        kernel_dequantise(quant, blocks + i * format->block_bytes, 1, values);
-        for (size_t j = 0; j < format->block_elements; j++) {
-            if (values[j] >= 65520.0f || values[j] <= -65520.0f)
-                return llm_fail(error, LLM_ERR_UNSUPPORTED,
-                                "tensor \"%s\" holds %g, too large for f16", t->name,
-                                (double)values[j]);
-            kernel_store(out, KERNEL_F16, i * format->block_elements + j, values[j]);
-        }
+    float values[NARROW_ELEMENTS];
+    size_t at_once = NARROW_ELEMENTS / format->block_elements;
+    for (size_t i = 0; i < block_count; i += at_once) {
+        size_t here = block_count - i < at_once ? block_count - i : at_once;
+        size_t count = here * format->block_elements;
+        kernel_dequantise(quant, blocks + i * format->block_bytes, here, values);
+        if (!kernel_narrow_to_f16(values, count, out + i * format->block_elements))
+            return refuse_too_large(t, values, count, error);
     }
     return LLM_OK;
 }
 
 static enum llm_status read_blocks(struct model_source *source, const struct source_tensor *t,
-                                   uint64_t first, uint64_t count, unsigned char *out,
+                                   uint64_t first, uint64_t count, uint16_t *out,
                                    struct llm_error *error)
 {
     enum kernel_quant quant = quant_named(t->type);
@@ -177,14 +187,14 @@ static enum llm_status read_blocks(struct model_source *source, const struct sou
                             (size_t)rows * row_bytes, error);
         if (status == LLM_OK)
             status = narrow_blocks(t, quant, source->scratch, (size_t)rows * row_blocks,
-                                   out + (size_t)(row * t->columns) * sizeof(uint16_t), error);
+                                   out + (size_t)(row * t->columns), error);
     }
     return status;
 }
 
 /* Rows as they follow each other in the file. */
 static enum llm_status read_in_order(struct model_source *source, const struct source_tensor *t,
-                                     uint64_t first, uint64_t count, unsigned char *out,
+                                     uint64_t first, uint64_t count, void *out,
                                      struct llm_error *error)
 {
     if (t->quantised)
@@ -275,9 +285,12 @@ static enum llm_status open_gguf(struct model_source *source, const struct model
 }
 
 static enum llm_status open_hugging_face(struct model_source *source,
-                                         const struct model_files *files, struct llm_error *error)
+                                         const struct model_files *files,
+                                         const struct model_notes *notes, struct llm_error *error)
 {
     enum llm_status status = model_config_read(files, &source->config, error);
+    if (status == LLM_OK)
+        model_config_note_strange(files, notes);
     return status == LLM_OK ? safetensors_open(&source->safetensors, files, error) : status;
 }
 
@@ -289,7 +302,7 @@ enum llm_status model_source_open(struct model_source *source, const struct mode
     enum llm_status status = model_format_find(files, &gguf, error);
     if (status == LLM_OK)
         status = gguf != NULL ? open_gguf(source, files, gguf, notes, error)
-                              : open_hugging_face(source, files, error);
+                              : open_hugging_face(source, files, notes, error);
     if (status != LLM_OK)
         model_source_close(source);
     return status;

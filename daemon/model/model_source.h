@@ -8,8 +8,8 @@
  *          2i and 2i+1 of a head, where the plan turns rows i and i + D/2. They are put back in order as they are
  *          read, so that the same weights are the same numbers from either format. Other architectures keep the order.
  *          Blocks of small integers (Q8_0, Q4_0, Q4_K, Q6_K) become f16: 11 bits of significand are 8 times nearer than
- *          bf16's to products of an f16 scale and a small integer, at the same size; what is beyond f16's
- *          65504 is refused.
+ *          bf16's to products of an f16 scale and a small integer, at the same size; what f16 cannot
+ *          hold (beyond 65504, infinite, not a number) is refused.
  * Owner    The struct owns descriptors and tables until model_source_close().
  * Threads  One thread.
  * Trust    Files are hostile; a tensor's shape is still to be compared with the configuration's (weights.c).
@@ -80,10 +80,10 @@ LLM_MUST_CHECK enum llm_status model_source_find(const struct model_source *sour
 /*
  * Read rows [first, first + count) of a tensor whose type is known.
  *
- *   out       [count, columns] of tensor->dtype
+ *   out       [count, columns] of tensor->dtype, aligned for its numbers
  *   returns   LLM_OK
  *             LLM_ERR_CORRUPT       the file has been cut short since it was opened
- *             LLM_ERR_UNSUPPORTED   a number in blocks is too large for f16
+ *             LLM_ERR_UNSUPPORTED   a number in blocks is one that f16 cannot hold
  *             LLM_ERR_MEMORY        no memory for an encoded row
  */
 LLM_MUST_CHECK enum llm_status model_source_read(struct model_source *source,

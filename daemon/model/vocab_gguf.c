@@ -337,6 +337,7 @@ static enum llm_status read_gpt2(struct vocab_draft *draft, const struct gguf *g
     enum llm_status status = find_pre(draft, gguf, &pre, error);
     if (status != LLM_OK)
         return status;
+    CHECK(pre != NULL);
     draft->kind = LLM_VOCAB_BYTE_LEVEL;
     draft->flags = pre->flags;
     draft->normal_form = pre->normal_form;

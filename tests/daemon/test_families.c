@@ -180,7 +180,7 @@ START_TEST(alone_chunked_and_in_company_are_the_same_bits)
     open_case(names[_i / BACKENDS], NULL, &backends[_i % BACKENDS]);
     fixture_start(&fixture, &whole, ids, id_count);
     fixture_run_alone(&fixture, &whole, id_count);
-    for (int32_t chunk = 1; chunk < 40; chunk += 18) {
+    for (int32_t chunk = 1; chunk < 30; chunk += 22) {
         fixture_start(&fixture, &chunked, ids, id_count);
         fixture_run_alone(&fixture, &chunked, chunk);
         assert_same_bits(&chunked, &whole, "chunked");

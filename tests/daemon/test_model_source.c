@@ -25,9 +25,34 @@ static struct model_source source;
 static struct llm_error error;
 
 static const struct tiny_shape shapes[] = {
-    {64, 96, 2, 4, 2, 16, 40, true, "F32", false, false, false},
-    {48, 80, 3, 3, 1, 32, 56, false, "BF16", true, false, false},
-    {32, 64, 1, 4, 4, 8, 24, false, "F16", false, true, true},
+    {.hidden = 64,
+     .feed_forward = 96,
+     .layers = 2,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .vocab = 40,
+     .tied = true,
+     .dtype = "F32"},
+    {.hidden = 48,
+     .feed_forward = 80,
+     .layers = 3,
+     .heads = 3,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .vocab = 56,
+     .dtype = "BF16",
+     .sharded = true},
+    {.hidden = 32,
+     .feed_forward = 64,
+     .layers = 1,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 8,
+     .vocab = 24,
+     .dtype = "F16",
+     .shuffled = true,
+     .mixed = true},
 };
 #define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
 
@@ -144,8 +169,15 @@ static const struct {
 };
 #define BLOCK_ROWS 64 /* two heads of 32 */
 
-static const struct tiny_shape heads_of_32 = {64, 96,   1,     2,     2,     32,
-                                              20, true, "F32", false, false, false};
+static const struct tiny_shape heads_of_32 = {.hidden = 64,
+                                              .feed_forward = 96,
+                                              .layers = 1,
+                                              .heads = 2,
+                                              .kv_heads = 2,
+                                              .head_dim = 32,
+                                              .vocab = 20,
+                                              .tied = true,
+                                              .dtype = "F32"};
 
 static void open_memory(void)
 {
@@ -227,7 +259,7 @@ START_TEST(a_number_too_large_for_f16_is_refused)
         model_source_find(&source, "model.layers.0.self_attn.v_proj.weight", &t, &error), LLM_OK);
     ck_assert_int_eq(model_source_read(&source, &t, 0, 1, got, &error), LLM_ERR_UNSUPPORTED);
     ck_assert_str_eq(error.message,
-                     "tensor \"blk.0.attn_v.weight\" holds 131008, too large for f16");
+                     "tensor \"blk.0.attn_v.weight\" holds 131008, which f16 cannot");
 }
 END_TEST
 
@@ -372,6 +404,20 @@ START_TEST(a_tensor_that_does_not_fit_is_named_with_both_shapes)
 }
 END_TEST
 
+START_TEST(a_strange_key_of_a_directory_is_noted)
+{
+    static const struct model_notes notes = {.note = hear};
+    tiny_model_open(&tiny, &shapes[0], 5); /* its config.json has one */
+    struct model_directory below = {open(tiny.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    struct model_files access = model_files_below(&below);
+    heard[0] = '\0';
+    ck_assert_int_eq(model_source_open(&source, &access, &notes, &error), LLM_OK);
+    ck_assert_str_eq(heard, "config.json: key \"a_key_we_do_not_know\" is not known: ignored");
+    close(below.directory_fd);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
 START_TEST(nothing_that_is_a_model_is_said_so)
 {
     struct model_files access = memory_files_open(&files);
@@ -394,6 +440,7 @@ int main(void)
     tcase_add_test(tc, qwen_keeps_its_order);
     tcase_add_loop_test(tc, a_tensor_that_does_not_fit_is_named_with_both_shapes, 0,
                         sizeof wrong / sizeof wrong[0]);
+    tcase_add_test(tc, a_strange_key_of_a_directory_is_noted);
     tcase_add_test(tc, nothing_that_is_a_model_is_said_so);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

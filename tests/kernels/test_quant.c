@@ -8,6 +8,7 @@
 #include "kernels/dtype.h"
 
 #include <check.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,42 @@ START_TEST(random_blocks_are_the_published_numbers_bit_for_bit)
 }
 END_TEST
 
+/* Every f16, what lies half-way to the next, and its neighbours; kernel_f32_to_f16() has tests of its own. */
+START_TEST(narrowing_many_is_narrowing_each)
+{
+    static float values[6 * 0x7bff];
+    static uint16_t out[6 * 0x7bff];
+    size_t count = 0;
+    for (uint32_t bits = 0; bits < 0x7bff; bits++) {
+        float low = kernel_f16_to_f32((uint16_t)bits);
+        float middle = (low + kernel_f16_to_f32((uint16_t)(bits + 1))) / 2;
+        const float all[] = {low, middle, nextafterf(middle, 0), nextafterf(middle, INFINITY)};
+        for (int i = 0; i < 4; i++)
+            values[count++] = i % 2 == 0 ? all[i] : -all[i];
+        values[count++] = -low;
+        values[count++] = middle;
+    }
+    ck_assert(kernel_narrow_to_f16(values, count, out));
+    for (size_t i = 0; i < count; i++)
+        ck_assert_msg(out[i] == kernel_f32_to_f16(values[i]), "%g", (double)values[i]);
+}
+END_TEST
+
+START_TEST(what_f16_cannot_hold_is_noticed)
+{
+    static const float bad[] = {65520.0f, -65520.0f, INFINITY, -INFINITY, NAN, 1e30f};
+    uint16_t out[40];
+    for (int at = 0; at < 40; at += 13) {
+        float values[40] = {0};
+        values[at] = nextafterf(65520.0f, 0);
+        ck_assert(kernel_narrow_to_f16(values, 40, out));
+        ck_assert_uint_eq(out[at], 0x7bff);
+        values[at] = bad[_i];
+        ck_assert(!kernel_narrow_to_f16(values, 40, out));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("kernels/quant");
@@ -141,6 +178,8 @@ int main(void)
     tcase_add_test(tc, q6_k_takes_two_bits_of_each_number_from_elsewhere);
     tcase_add_loop_test(tc, random_blocks_are_the_published_numbers_bit_for_bit, 0,
                         sizeof goldens / sizeof goldens[0]);
+    tcase_add_test(tc, narrowing_many_is_narrowing_each);
+    tcase_add_loop_test(tc, what_f16_cannot_hold_is_noticed, 0, 6);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
