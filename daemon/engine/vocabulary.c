@@ -86,25 +86,11 @@ struct text_files {
     json_t *tokenizer, *tokenizer_config;
     void *spm;
     size_t spm_bytes;
-    void *own_template;        /* chat_template.jinja's, or NULL */
-    const char *chat_template; /* [chat_template_bytes]: that, or the GGUF file's */
+    void *chat_template; /* [chat_template_bytes] of chat_template.jinja, or NULL */
     size_t chat_template_bytes;
     struct gguf gguf;
     bool is_gguf;
 };
-
-static enum llm_status find_gguf_template(struct text_files *text, struct llm_error *error)
-{
-    struct gguf_text found;
-    if (!gguf_find(&text->gguf, "tokenizer.chat_template"))
-        return LLM_OK;
-    enum llm_status status = gguf_get_text(&text->gguf, "tokenizer.chat_template", &found, error);
-    if (status == LLM_OK) {
-        text->chat_template = found.bytes;
-        text->chat_template_bytes = found.length;
-    }
-    return status;
-}
 
 static enum llm_status text_files_open(struct text_files *text, const struct model_files *files,
                                        struct llm_error *error)
@@ -115,10 +101,8 @@ static enum llm_status text_files_open(struct text_files *text, const struct mod
     if (status != LLM_OK)
         return status;
     text->is_gguf = gguf_name != NULL;
-    if (text->is_gguf) {
-        status = gguf_open(&text->gguf, files, gguf_name, error);
-        return status == LLM_OK ? find_gguf_template(text, error) : status;
-    }
+    if (text->is_gguf)
+        return gguf_open(&text->gguf, files, gguf_name, error);
     status = read_json(files, "tokenizer.json", &text->tokenizer, error);
     if (status == LLM_OK && !text->tokenizer)
         status = read_whole(files, "tokenizer.model", SPM_FILE_BYTES_MAX, &text->spm,
@@ -127,15 +111,14 @@ static enum llm_status text_files_open(struct text_files *text, const struct mod
         status = read_json(files, "tokenizer_config.json", &text->tokenizer_config, error);
     if (status == LLM_OK)
         status = read_whole(files, "chat_template.jinja", CHAT_TEMPLATE_BYTES_MAX,
-                            &text->own_template, &text->chat_template_bytes, error);
-    text->chat_template = text->own_template;
+                            &text->chat_template, &text->chat_template_bytes, error);
     return status;
 }
 
 static void text_files_close(struct text_files *text)
 {
     free(text->spm);
-    free(text->own_template);
+    free(text->chat_template);
     gguf_close(&text->gguf);
     json_decref(text->tokenizer);
     json_decref(text->tokenizer_config);

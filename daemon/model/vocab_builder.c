@@ -112,6 +112,21 @@ static void choose_template_ends(struct vocab_draft *draft, const struct vocab_s
         draft->template_eos_id = draft->eos_count > 0 ? draft->eos_ids[0] : LLM_TOKEN_NONE;
 }
 
+/* chat_template.jinja's text, or the GGUF file's own, or tokenizer_config.json's. */
+static enum llm_status choose_template(struct vocab_draft *draft, const struct vocab_source *source,
+                                       struct llm_error *error)
+{
+    static const char key[] = "tokenizer.chat_template";
+    struct gguf_text text = {source->chat_template, source->chat_template_bytes};
+    enum llm_status status = LLM_OK;
+    if (!text.bytes && source->gguf && gguf_find(source->gguf, key))
+        status = gguf_get_text(source->gguf, key, &text, error);
+    if (status == LLM_OK)
+        status = chat_template_choose(text.bytes, text.length, source->tokenizer_config,
+                                      &draft->chat_template, &draft->chat_template_bytes, error);
+    return status;
+}
+
 /* add_bos_token, where it is given, overrules the post-processor's template. */
 static void choose_prefix(struct vocab_draft *draft, const struct vocab_source *source)
 {
@@ -244,9 +259,7 @@ enum llm_status vocab_build(const struct vocab_source *source, void **out_image,
     if (status == LLM_OK)
         status = check_facts(facts, draft.token_count, error);
     if (status == LLM_OK)
-        status = chat_template_choose(source->chat_template, source->chat_template_bytes,
-                                      source->tokenizer_config, &draft.chat_template,
-                                      &draft.chat_template_bytes, error);
+        status = choose_template(&draft, source, error);
     if (status == LLM_OK) {
         choose_template_ends(&draft, source);
         status = vocab_write(&draft, facts, out_image, out_bytes, error);
