@@ -40,7 +40,7 @@ struct executor_model {
 struct opening {
     struct engine *engine;
     struct model_place place;
-    char name[MODEL_PLACE_NAME_BYTES];
+    char name[LLM_NAME_BYTES]; /* a longer one is cut */
 };
 
 static enum llm_status open_file(void *self, const char *name, int *out_fd, struct llm_error *error)

@@ -133,11 +133,15 @@ static const char *beneath(const struct model_root *root, const char *path)
     return root->only.gguf[0] == '\0' || model_place_holds(&root->only, rest) ? rest : NULL;
 }
 
-static int open_beneath(int root_fd, const char *rest)
+/* A file that an administrator named may be a link to anywhere (downloads into a cache are); what a directory
+ * holds may not. */
+static int open_beneath(const struct model_root *root, const char *rest)
 {
     struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    return (int)syscall(SYS_openat2, root_fd, rest, &how, sizeof how);
+                           .resolve = RESOLVE_NO_MAGICLINKS};
+    if (root->only.gguf[0] == '\0')
+        how.resolve |= RESOLVE_BENEATH;
+    return (int)syscall(SYS_openat2, root->fd, rest, &how, sizeof how);
 }
 
 static enum llm_status check_regular(int fd, const char *path, struct llm_error *error)
@@ -168,7 +172,7 @@ enum llm_status model_roots_open_file(const struct model_roots *roots, const cha
         const char *rest = beneath(&roots->roots[i], path);
         if (!rest)
             continue;
-        int fd = open_beneath(roots->roots[i].fd, rest);
+        int fd = open_beneath(&roots->roots[i], rest);
         if (fd < 0) {
             status = open_reason(path, errno, error);
             continue; /* roots may lie within each other */

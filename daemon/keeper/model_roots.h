@@ -3,7 +3,7 @@
  *
  * Idea     Roots are opened once, at start; the engine asks by absolute path, and the kernel resolves what
  *          follows the root with RESOLVE_BENEATH, so that no "..", symbolic link or race leads out. A model that was
- *          named as a single GGUF file makes its directory a root for that file (and its split) alone.
+ *          named as a single GGUF file makes its directory a root for that file (and its split) alone; these may be links.
  * Owner    The descriptors are the keeper's.
  * Trust    Paths come from the engine. Only regular files are handed out, read-only.
  * Source   openat2(2).

@@ -85,6 +85,29 @@ START_TEST(a_single_file_gives_no_other)
 }
 END_TEST
 
+/* Downloads into a cache are links to files with other names. */
+START_TEST(a_file_that_was_named_may_be_a_link_and_one_in_a_directory_may_not)
+{
+    char outside[96], link[96];
+    snprintf(outside, sizeof outside, "%s-blob", directory);
+    int fd = open(outside, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    snprintf(link, sizeof link, "%.64s/d/l.gguf", directory);
+    ck_assert_int_eq(symlink(outside, link), 0);
+    enum llm_status named = open_roots(link), as_file = ask("d/l.gguf");
+    model_roots_close(&roots);
+    configure_directory();
+    enum llm_status configured = open_roots("a"), beneath = ask("d/l.gguf");
+    ck_assert_int_eq(unlink(link), 0);
+    ck_assert_int_eq(unlink(outside), 0);
+    ck_assert_int_eq(named, LLM_OK);
+    ck_assert_int_eq(as_file, LLM_OK);
+    ck_assert_int_eq(configured, LLM_OK);
+    ck_assert_int_eq(beneath, LLM_ERR_PERMISSION);
+}
+END_TEST
+
 START_TEST(a_split_gives_its_files)
 {
     ck_assert_int_eq(open_roots(path_of("m-00002-of-00002.gguf")), LLM_OK);
@@ -154,6 +177,7 @@ int main(void)
     TCase *tc = tcase_create("roots");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_single_file_gives_no_other);
+    tcase_add_test(tc, a_file_that_was_named_may_be_a_link_and_one_in_a_directory_may_not);
     tcase_add_test(tc, a_split_gives_its_files);
     tcase_add_test(tc, a_directory_gives_what_is_beneath_it);
     tcase_add_loop_test(tc, a_name_is_looked_for_in_the_directories, 0,
