@@ -50,6 +50,10 @@ struct arguments {
     bool ignore_eos;
     bool stats;
 
+    /* chat */
+    const char *system;        /* what the system says first */
+    const char *template_file; /* instead of the model's chat template */
+
     /* counters */
     uint64_t watch_ns; /* 0: once */
     uint32_t times;    /* 0: until interrupted */

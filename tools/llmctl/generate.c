@@ -35,6 +35,7 @@ static void watch_interrupt(llm_stream *stream)
 {
     struct sigaction action = {.sa_handler = cancel_streaming, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
+    interrupted = 0;
     streaming = stream;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

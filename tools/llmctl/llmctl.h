@@ -76,6 +76,7 @@ enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* co
 enum llmctl_exit llmctl_config_show(const struct arguments *arguments);    /* config.c */
 enum llmctl_exit llmctl_model_plan(const struct arguments *arguments);     /* plan.c */
 enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
+enum llmctl_exit llmctl_chat(const struct arguments *arguments);           /* chat.c */
 enum llmctl_exit llmctl_ctx_ls(const struct arguments *arguments);         /* ctx_list.c */
 enum llmctl_exit llmctl_ctx_show(const struct arguments *arguments);       /* ctx_list.c */
 enum llmctl_exit llmctl_ctx_tree(const struct arguments *arguments);       /* ctx_list.c */

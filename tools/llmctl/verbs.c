@@ -22,6 +22,23 @@ static const struct option generate_options[] = {
     {0},
 };
 
+static const struct option chat_options[] = {
+    {"model", "NAME", OPTION_TEXT, FIELD(model), "which model; without it the daemon's default"},
+    {"system", "TEXT", OPTION_TEXT, FIELD(system), "what the system says before the first turn"},
+    {"template", "FILE", OPTION_TEXT, FIELD(template_file),
+     "a chat template (Jinja) instead of the model's"},
+    {"max-tokens", "N", OPTION_COUNT, FIELD(max_tokens), "longest answer (256)"},
+    {"temperature", "T", OPTION_REAL, FIELD(temperature), "0: always the likeliest token (0)"},
+    {"top-k", "K", OPTION_COUNT, FIELD(top_k), "choose among the K likeliest"},
+    {"top-p", "P", OPTION_REAL, FIELD(top_p), "choose among the likeliest that make up P"},
+    {"min-p", "P", OPTION_REAL, FIELD(min_p),
+     "drop what is less likely than P times the likeliest"},
+    {"seed", "N", OPTION_SEED, FIELD(seed), "same seed, same answers"},
+    {"stop", "TEXT", OPTION_STOP, FIELD(stop_strings), "end before this text; up to 8 times"},
+    {"stats", NULL, OPTION_FLAG, FIELD(stats), "say on stderr how long what took"},
+    {0},
+};
+
 static const struct option counters_options[] = {
     {"watch", "SECONDS", OPTION_SECONDS, FIELD(watch_ns),
      "again and again, with what was counted per second since the last time"},
@@ -119,6 +136,9 @@ const struct llmctl_verb llmctl_verbs[] = {
     {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
     {"generate", NULL, "[PROMPT]", "answer a prompt (or stdin), streaming; Ctrl-C cancels it",
      llmctl_generate, generate_options, 0, 1, 0},
+    {"chat", NULL, "[TURN]...",
+     "talk with a model, line by line; or say each TURN (or all of stdin); Ctrl-C stops an answer",
+     llmctl_chat, chat_options, 0, ARGUMENTS_POSITIONAL_MAX, 0},
     {"ctx", "ls", "", "the contexts that this user may read", llmctl_ctx_ls, NULL, 0, 0, 10 * S},
     {"ctx", "show", "CONTEXT", "all there is to say of a context: a name, or '#ID'",
      llmctl_ctx_show, NULL, 1, 1, 10 * S},
