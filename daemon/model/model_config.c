@@ -1,5 +1,6 @@
 #include "daemon/model/model_config.h"
 
+#include "daemon/model/generation_config.h"
 #include "daemon/model/model_json.h"
 
 #include <inttypes.h>
@@ -298,6 +299,8 @@ static enum llm_status read_generation_config(const struct model_files *files,
         return LLM_OK;
     if (status == LLM_OK)
         status = read_eos(root, name, c, error);
+    if (status == LLM_OK)
+        status = generation_defaults_read(root, name, &c->defaults, error);
     json_decref(root);
     return status;
 }
