@@ -60,15 +60,6 @@ void sampler_close(struct sampler *sampler)
 
 /* ---- the row as it came ---- */
 
-/* The token with the largest finite logit, the lowest id on ties. */
-static int32_t first_of(const float *logits, float largest)
-{
-    uint32_t v = 0;
-    while (!(logits[v] >= largest && isfinite(logits[v])))
-        v++;
-    return (int32_t)v;
-}
-
 /* Whether `a` goes before what is less likely: by logit, then by id. */
 static bool goes_before(const float *logits, uint32_t a, uint32_t b)
 {
@@ -135,11 +126,13 @@ static uint32_t candidates_fill(struct sampler *sampler, const float *row, float
                                 float temperature)
 {
     uint32_t count = 0;
+    if (wide_scale(row, sampler->vocab_size, largest, temperature, sampler->z, sampler->ids) == 0)
+        return sampler->vocab_size;
     for (uint32_t v = 0; v < sampler->vocab_size; v++) {
-        float z = (row[v] - largest) / temperature;
-        sampler->z[count] = z;
-        sampler->ids[count] = (int32_t)v;
-        count += isfinite(z) ? 1 : 0;
+        bool keep = isfinite(sampler->z[v]);
+        sampler->z[count] = sampler->z[v];
+        sampler->ids[count] = sampler->ids[v];
+        count += keep ? 1 : 0;
     }
     return count;
 }
@@ -327,15 +320,30 @@ static void challenge(const struct sampler *sampler, struct leader *leader, floa
         *leader = (struct leader){id, score};
 }
 
+/* Those whom no draw could bring to `score`. */
+static uint32_t drop_hopeless(struct sampler *sampler, uint32_t count, double score)
+{
+    float least = (float)(score - SAMPLER_GUMBEL_MAX) - 1e-3f; /* more than any rounding */
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool keep = sampler->z[i] >= least;
+        sampler->z[kept] = sampler->z[i];
+        sampler->ids[kept] = sampler->ids[i];
+        kept += keep ? 1 : 0;
+    }
+    return kept;
+}
+
 /* The token with the largest z + gumbel; lowest id on ties. The likeliest is drawn first: most of a large vocabulary
- * is then seen to lose before a logarithm is taken, which changes no result. */
-static int32_t draw(const struct sampler *sampler, uint32_t count, const struct sampling *sampling,
+ * is then seen to lose before its draw is made or a logarithm is taken, which changes no result. */
+static int32_t draw(struct sampler *sampler, uint32_t count, const struct sampling *sampling,
                     uint32_t position)
 {
     uint32_t words[DRAW_BLOCK], first = likeliest_survivor(sampler, count);
     wide_philox(&sampler->ids[first], 1, sampling->seed, position, sampling->branch, words);
     struct leader leader = {sampler->ids[first],
                             (double)sampler->z[first] + gumbel(uniform(words[0]))};
+    count = drop_hopeless(sampler, count, leader.score);
     for (uint32_t from = 0; from < count; from += DRAW_BLOCK) {
         uint32_t here = count - from < DRAW_BLOCK ? count - from : DRAW_BLOCK;
         wide_philox(&sampler->ids[from], here, sampling->seed, position, sampling->branch, words);
@@ -371,7 +379,7 @@ static int32_t choose(struct sampler *sampler, const float *row, float largest,
                       const struct sampling *sampling, uint32_t position)
 {
     if (sampling->temperature <= 0)
-        return first_of(row, largest);
+        return (int32_t)wide_first(row, sampler->vocab_size, largest); /* the lowest id on ties */
     uint32_t count = candidates_fill(sampler, row, largest, sampling->temperature);
     count = filter(sampler, sampling, count);
     return draw(sampler, count, sampling, position);

@@ -10,6 +10,7 @@
 /* Each body below is inlined into two functions: one for the baseline, one for AVX2. */
 #define BODY static inline __attribute__((always_inline))
 #if defined(__x86_64__)
+#include <immintrin.h>
 #define HAVE_AVX2 1
 #define AVX2      __attribute__((target("avx2")))
 static bool has_avx2(void)
@@ -66,27 +67,45 @@ BODY int32_t order_of(float x)
     int32_t bits;
     memcpy(&bits, &positive_zero, sizeof bits);
     int32_t order = bits ^ ((bits >> 31) & INT32_MAX);
-    return (bits & 0x7f800000) == 0x7f800000 ? INT32_MIN : order;
+    int32_t strange = -(int32_t)((bits & 0x7f800000) == 0x7f800000); /* all bits, or none */
+    return (order & ~strange) | (INT32_MIN & strange); /* a branch would keep loops from vectors */
 }
 
 BODY int32_t largest_order(const float *row, uint32_t count)
 {
-    int32_t lanes[16], largest = INT32_MIN;
-    uint32_t v = 0;
-    for (int i = 0; i < 16; i++)
-        lanes[i] = INT32_MIN;
-    for (; v + 16 <= count; v += 16)
-        for (int i = 0; i < 16; i++) {
-            int32_t order = order_of(row[v + (uint32_t)i]);
-            lanes[i] = order > lanes[i] ? order : lanes[i];
-        }
-    for (; v < count; v++) {
+    int32_t largest = INT32_MIN;
+    for (uint32_t v = 0; v < count; v++) {
         int32_t order = order_of(row[v]);
         largest = order > largest ? order : largest;
     }
-    for (int i = 0; i < 16; i++)
-        largest = lanes[i] > largest ? lanes[i] : largest;
     return largest;
+}
+
+/* The first block of 64 that has it, or what is left at the end. */
+BODY uint32_t block_of(const float *row, uint32_t count, int32_t wanted)
+{
+    uint32_t from = 0;
+    for (; from + 64 <= count; from += 64) {
+        int32_t found = 0;
+        for (uint32_t i = 0; i < 64; i++)
+            found |= order_of(row[from + i]) == wanted ? 1 : 0;
+        if (found)
+            break;
+    }
+    return from;
+}
+
+BODY uint32_t scale(const float *row, uint32_t count, float largest, float temperature,
+                    float *out_z, int32_t *out_ids)
+{
+    uint32_t strange = 0;
+    for (uint32_t v = 0; v < count; v++) {
+        float z = (row[v] - largest) / temperature;
+        out_z[v] = z;
+        out_ids[v] = (int32_t)v;
+        strange += order_of(z) == INT32_MIN ? 1 : 0;
+    }
+    return strange;
 }
 
 static float from_order(int32_t order)
@@ -102,9 +121,8 @@ static float from_order(int32_t order)
 BODY void exps_of_logits(const float *row, uint32_t count, double largest, double *out)
 {
     for (uint32_t i = 0; i < count; i++) {
-        bool finite = row[i] - row[i] == 0.0f;
-        double e = exp_of(finite ? (double)row[i] - largest : 2 * EXP_LEAST);
-        out[i] = e;
+        double x = (double)row[i] - largest;
+        out[i] = exp_of(order_of(row[i]) == INT32_MIN ? 2 * EXP_LEAST : x);
     }
 }
 
@@ -155,8 +173,8 @@ BODY uint64_t masses(const float *z, uint32_t count, uint64_t *out_masses)
 #define PHILOX_W1 UINT32_C(0xbb67ae85)
 #define ROUNDS    10
 
-BODY void philox(const int32_t *ids, uint32_t count, uint64_t seed, uint32_t position,
-                 uint32_t branch, uint32_t *out_words)
+static void philox(const int32_t *ids, uint32_t count, uint64_t seed, uint32_t position,
+                   uint32_t branch, uint32_t *out_words)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t c0 = (uint32_t)ids[i], c1 = position, c2 = branch, c3 = 0;
@@ -192,10 +210,49 @@ AVX2 static uint64_t masses_avx2(const float *z, uint32_t count, uint64_t *out_m
     return masses(z, count, out_masses);
 }
 
+AVX2 static uint32_t block_of_avx2(const float *row, uint32_t count, int32_t wanted)
+{
+    return block_of(row, count, wanted);
+}
+
+AVX2 static uint32_t scale_avx2(const float *row, uint32_t count, float largest, float temperature,
+                                float *out_z, int32_t *out_ids)
+{
+    return scale(row, count, largest, temperature, out_z, out_ids);
+}
+
+/* Low and high words of eight products of 32-bit numbers. */
+AVX2 static inline void multiply8(__m256i a, __m256i m, __m256i *out_low, __m256i *out_high)
+{
+    __m256i even = _mm256_mul_epu32(a, m);
+    __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
+    *out_low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+    *out_high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+}
+
 AVX2 static void philox_avx2(const int32_t *ids, uint32_t count, uint64_t seed, uint32_t position,
                              uint32_t branch, uint32_t *out_words)
 {
-    philox(ids, count, seed, position, branch, out_words);
+    const __m256i m0 = _mm256_set1_epi32((int)PHILOX_M0), m1 = _mm256_set1_epi32((int)PHILOX_M1);
+    uint32_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        __m256i c0 = _mm256_loadu_si256((const void *)(ids + i));
+        __m256i c1 = _mm256_set1_epi32((int)position), c2 = _mm256_set1_epi32((int)branch);
+        __m256i c3 = _mm256_setzero_si256(), low0, high0, low1, high1;
+        uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+        for (int round = 0; round < ROUNDS; round++) {
+            multiply8(c0, m0, &low0, &high0);
+            multiply8(c2, m1, &low1, &high1);
+            c0 = _mm256_xor_si256(_mm256_xor_si256(high1, c1), _mm256_set1_epi32((int)k0));
+            c1 = low1;
+            c2 = _mm256_xor_si256(_mm256_xor_si256(high0, c3), _mm256_set1_epi32((int)k1));
+            c3 = low0;
+            k0 += PHILOX_W0;
+            k1 += PHILOX_W1;
+        }
+        _mm256_storeu_si256((void *)(out_words + i), c0);
+    }
+    philox(ids + i, count - i, seed, position, branch, out_words + i);
 }
 #endif
 
@@ -206,6 +263,31 @@ float wide_largest(const float *row, uint32_t count)
         return from_order(largest_order_avx2(row, count));
 #endif
     return from_order(largest_order(row, count));
+}
+
+uint32_t wide_first(const float *row, uint32_t count, float largest)
+{
+    int32_t wanted = order_of(largest);
+    uint32_t at;
+#if HAVE_AVX2
+    if (has_avx2())
+        at = block_of_avx2(row, count, wanted);
+    else
+#endif
+        at = block_of(row, count, wanted);
+    while (order_of(row[at]) != wanted)
+        at++;
+    return at;
+}
+
+uint32_t wide_scale(const float *row, uint32_t count, float largest, float temperature,
+                    float *out_z, int32_t *out_ids)
+{
+#if HAVE_AVX2
+    if (has_avx2())
+        return scale_avx2(row, count, largest, temperature, out_z, out_ids);
+#endif
+    return scale(row, count, largest, temperature, out_z, out_ids);
 }
 
 double wide_exp_sum(const float *row, uint32_t count, float largest)
