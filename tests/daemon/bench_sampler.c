@@ -45,17 +45,17 @@ static const struct {
     struct sampling sampling;
     struct llm_steering steering;
 } kinds[] = {
-    {"greedy", {.top_p = 1}, {0}},
-    {"greedy, logprobs", {.top_p = 1, .want_logprob = true}, {0}},
+    {"greedy", {.top_p = 1}, {.typical_p = 0}},
+    {"greedy, logprobs", {.top_p = 1, .want_logprob = true}, {.typical_p = 0}},
     {"greedy, logprobs and 20 likeliest",
      {.top_p = 1, .want_logprob = true},
      {.typical_p = 1, .repetition_penalty = 1, .top_logprobs = 20}},
-    {"temperature 0.8", {.temperature = 0.8F, .top_p = 1}, {0}},
-    {"temperature 0.8, top_k 50", {.temperature = 0.8F, .top_k = 50, .top_p = 1}, {0}},
-    {"temperature 0.8, top_p 0.95", {.temperature = 0.8F, .top_p = 0.95F}, {0}},
+    {"temperature 0.8", {.temperature = 0.8F, .top_p = 1}, {.typical_p = 0}},
+    {"temperature 0.8, top_k 50", {.temperature = 0.8F, .top_k = 50, .top_p = 1}, {.typical_p = 0}},
+    {"temperature 0.8, top_p 0.95", {.temperature = 0.8F, .top_p = 0.95F}, {.typical_p = 0}},
     {"temperature 0.8, top_k 50, top_p 0.95, logprobs",
      {.temperature = 0.8F, .top_k = 50, .top_p = 0.95F, .want_logprob = true},
-     {0}},
+     {.typical_p = 0}},
     {"temperature 0.8, typical_p 0.9",
      {.temperature = 0.8F, .top_p = 1},
      {.typical_p = 0.9F, .repetition_penalty = 1}},
