@@ -1,4 +1,5 @@
 /* Requests on contexts: generating, computing, branching, scoring, following. */
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,27 +104,73 @@ static enum llm_status read_scores(llm_stream *stream, const uint32_t *tokens, u
     return status;
 }
 
+/* Those beside the tokens of a complete stream; `out_tops` [count][top_count], what is missing marked. */
+static enum llm_status read_tops(llm_stream *stream, uint32_t count, uint32_t top_count,
+                                 llm_top_logprob *out_tops, struct llm_error *error)
+{
+    enum llm_status status = LLM_OK;
+    for (uint32_t i = 0; i < count && status == LLM_OK; i++) {
+        llm_top_logprob *tops = out_tops + (size_t)i * top_count;
+        uint32_t found = 0;
+        status = llm_stream_tops(stream, i, tops, top_count, &found, error);
+        for (uint32_t k = found; k < top_count; k++)
+            tops[k] = (llm_top_logprob){UINT32_MAX, -INFINITY};
+    }
+    return status;
+}
+
+/* Into memory of ours: the caller's is untouched on failure. */
+static enum llm_status score(llm_context *context, const struct llm_asking *asking,
+                             uint32_t top_count, float *logprobs, llm_top_logprob *tops,
+                             struct llm_error *error)
+{
+    llm_stream *stream;
+    enum llm_status status = llm_asking_submit(context->connection, asking, &stream, error);
+    if (status != LLM_OK)
+        return status;
+    status = read_scores(stream, asking->tokens, asking->token_count, logprobs, error);
+    if (status == LLM_OK && top_count > 0)
+        status = read_tops(stream, asking->token_count, top_count, tops, error);
+    llm_stream_close(stream);
+    return status;
+}
+
+enum llm_status llm_context_score_top(llm_context *context, const uint32_t *tokens, uint32_t count,
+                                      uint32_t top_count, float *out_logprobs,
+                                      llm_top_logprob *out_tops, llm_error *error)
+{
+    const llm_sampling_more more = {
+        .sampling = {.max_tokens = count,
+                     .logprobs = true,
+                     .more_bytes = top_count > 0 ? sizeof(llm_sampling_more) : 0},
+        .top_logprobs = top_count};
+    const struct llm_asking asking =
+        asking_on(context, tokens, count, &more.sampling, LLM_REQUEST_SCORE);
+    if (count == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "no tokens to score: at least 1");
+    if (top_count > LLM_TOP_LOGPROBS_MAX)
+        return llm_fail(error, LLM_ERR_INVALID, "top_count is %u: it must be from 0 to %u",
+                        top_count, LLM_TOP_LOGPROBS_MAX);
+    size_t top_bytes = (size_t)count * top_count * sizeof *out_tops;
+    float *logprobs = malloc(count * sizeof *logprobs);
+    llm_top_logprob *tops = malloc(top_bytes + 1);
+    enum llm_status status =
+        logprobs && tops
+            ? score(context, &asking, top_count, logprobs, tops, error)
+            : llm_fail(error, LLM_ERR_MEMORY, "no memory for %u log-probabilities", count);
+    if (status == LLM_OK)
+        memcpy(out_logprobs, logprobs, count * sizeof *logprobs);
+    if (status == LLM_OK && top_bytes > 0)
+        memcpy(out_tops, tops, top_bytes);
+    free(logprobs);
+    free(tops);
+    return status;
+}
+
 enum llm_status llm_context_score(llm_context *context, const uint32_t *tokens, uint32_t count,
                                   float *out_logprobs, llm_error *error)
 {
-    const llm_sampling sampling = {.max_tokens = count, .logprobs = true};
-    const struct llm_asking asking =
-        asking_on(context, tokens, count, &sampling, LLM_REQUEST_SCORE);
-    if (count == 0)
-        return llm_fail(error, LLM_ERR_INVALID, "no tokens to score: at least 1");
-    float *logprobs = malloc(count * sizeof *logprobs); /* `out_logprobs` is untouched on failure */
-    if (!logprobs)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u log-probabilities", count);
-    llm_stream *stream;
-    enum llm_status status = llm_asking_submit(context->connection, &asking, &stream, error);
-    if (status == LLM_OK) {
-        status = read_scores(stream, tokens, count, logprobs, error);
-        llm_stream_close(stream);
-    }
-    for (uint32_t i = 0; status == LLM_OK && i < count; i++)
-        out_logprobs[i] = logprobs[i];
-    free(logprobs);
-    return status;
+    return llm_context_score_top(context, tokens, count, 0, out_logprobs, NULL, error);
 }
 
 /* ---- Branching -------------------------------------------------------------------------------------- */

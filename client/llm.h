@@ -311,6 +311,18 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_score(llm_context *context,
                                                          const uint32_t *tokens, uint32_t count,
                                                          float *out_logprobs, llm_error *error);
 
+typedef struct llm_top_logprob {
+    uint32_t token;
+    float
+        logprob; /* natural logarithm, of the model's own distribution, before penalties and filters */
+} llm_top_logprob;
+/* The same, and the likeliest tokens at the place of each: top_count 0..20; out_tops [count][top_count], most likely first, UINT32_MAX
+ * where the model has no further one. LLM_ERR_LIMIT: (2 + 2 * top_count) * count words can never fit the connection's log. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_score_top(llm_context *context, const uint32_t *tokens, uint32_t count,
+                      uint32_t top_count, float *out_logprobs, llm_top_logprob *out_tops,
+                      llm_error *error);
+
 typedef struct llm_publish {
     uint32_t mode; /* rw bits of owner, group and others as in chmod(1); 0: 0600 */
     uint32_t gid;  /* with has_gid; one of the caller's groups; else the caller's own */
@@ -454,11 +466,6 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_stream_read(llm_stream *stream, uint3
                                                        uint64_t timeout_ns, uint32_t *out_count,
                                                        llm_error *error);
 
-typedef struct llm_top_logprob {
-    uint32_t token;
-    float
-        logprob; /* natural logarithm, of the model's own distribution, before penalties and filters */
-} llm_top_logprob;
 /*
  * The likeliest tokens at the place of an answered (or scored) one, most likely first, equals by id.
  *

@@ -321,8 +321,13 @@ START_TEST(scored_tokens_have_their_likeliest_too)
     float scores[20];
     MUST(llm_context_create(connection, NULL, &context, &error));
     MUST(llm_context_append(context, prompt, PROMPT_TOKENS, &error));
-    MUST(llm_context_score(context, answer.tokens, 20, scores, &error));
+    static llm_top_logprob tops[20][TOP];
+    MUST(llm_context_score_top(context, answer.tokens, 20, TOP, scores, tops[0], &error));
     ck_assert_mem_eq(scores, answer.logprobs, sizeof scores);
+    ck_assert_mem_eq(tops, answer.tops, sizeof tops);
+    ck_assert_int_eq(llm_context_score_top(context, answer.tokens, 20, 21, scores, tops[0], &error),
+                     LLM_ERR_INVALID);
+    ck_assert_str_eq(error.message, "top_count is 21: it must be from 0 to 20");
     llm_context_close(context);
 }
 END_TEST
