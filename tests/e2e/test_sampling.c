@@ -259,7 +259,7 @@ END_TEST
 /* ---- The same, whatever happens ---------------------------------------------------------------------- */
 
 static const llm_logit_bias some_biases[] = {{310, 1.5F}, {311, -2}};
-static const uint32_t some_banned[] = {320, 321, 322};
+static const uint32_t some_banned[] = {320, 321, 322, 323};
 
 static llm_sampling_more everything(uint32_t i)
 {
