@@ -203,9 +203,11 @@ static uint32_t find_prompt(const struct scheduler *s, uint32_t user, uint32_t r
 static void collect_prompts(struct scheduler *s)
 {
     s->prompt_count = 0;
-    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
-        if (request_wants(&s->requests[at]) > 1 && wants_more(&s->requests[at]))
-            hunger(s, at);
+    for (uint32_t i = 0; i < s->line_count; i++) {
+        const struct request *r = &s->requests[s->line[i]];
+        if (r->state == REQUEST_RUNNING && request_wants(r) > 1 && wants_more(r))
+            hunger(s, s->line[i]);
+    }
 }
 
 /* ---- Preemption ----------------------------------------------------------------------------------------- */
@@ -216,6 +218,7 @@ static void preempt(struct scheduler *s, uint32_t slot)
 {
     struct request *r = &s->requests[slot];
     turn_of(s, r)->granted_tokens -= r->planned_tokens;
+    s->planned_tokens -= r->planned_tokens;
     sate(s, r);
     leave_list(s, slot);
     request_release(r, s->cache);
@@ -318,6 +321,14 @@ static uint32_t tokens_within(const struct scheduler *s, const struct request *r
            r->planned_tokens;
 }
 
+static void plan_rows(struct scheduler *s, struct request *r, uint32_t rows)
+{
+    r->planned_tokens += rows;
+    s->planned_tokens += rows;
+    s->budget_tokens -= rows;
+    turn_of(s, r)->granted_tokens += rows;
+}
+
 /* Plan as many more of its tokens, at most `tokens_max`, as budget and blocks allow. Every block taken gets at least one
  * row, now or copied. Returns the tokens. */
 static uint32_t grant(struct scheduler *s, uint32_t slot, uint32_t tokens_max)
@@ -335,10 +346,8 @@ static uint32_t grant(struct scheduler *s, uint32_t slot, uint32_t tokens_max)
         if (!preempt_for(s, slot, may_for_block))
             tokens = request_room(r) - end; /* what fits; with 0, r sits this step out */
     }
-    r->planned_tokens += tokens;
-    s->budget_tokens -= tokens;
+    plan_rows(s, r, tokens);
     s->budget_scores -= request_scored_rows(r, r->planned_tokens) - scored;
-    turn_of(s, r)->granted_tokens += tokens;
     return tokens;
 }
 
@@ -372,6 +381,7 @@ static void start(struct scheduler *s, uint32_t slot, uint32_t matched_tokens)
         r->order = ++s->starts;
     leave_list(s, slot);
     r->state = REQUEST_RUNNING;
+    r->maker = REQUEST_NONE;
     r->start_plan = s->plans;
     request_list_insert(&s->running, s->requests, slot);
     user_of(s, r)->seats++;
@@ -515,6 +525,27 @@ static bool serve_next(struct scheduler *s)
 
 /* ---- The plan ------------------------------------------------------------------------------------------- */
 
+/* Does it want one row, and has it room for that in its last block? Then there is nothing to find, to wait for or to take. */
+static bool is_ready(const struct request *r)
+{
+    return request_wants(r) == 1 && request_room(r) > request_next_row(r) && r->kind != CORE_SCORE;
+}
+
+/* Answers, mostly: a row for each that is ready. The others stand in line. Whoever must move in every step is ready, or there
+ * is a row left for it, and for its maker: a step has as many as there are seats. */
+static void grant_ready(struct scheduler *s)
+{
+    s->line_count = 0;
+    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next) {
+        struct request *r = &s->requests[at];
+        r->maker = REQUEST_NONE;
+        if (is_ready(r))
+            plan_rows(s, r, 1);
+        else
+            s->line[s->line_count++] = at;
+    }
+}
+
 /* Who must move in every step: the eldest, or else the most entitled that runs; or who makes what it waits for, and
  * itself waits for nobody. */
 static void grant_first(struct scheduler *s)
@@ -523,39 +554,37 @@ static void grant_first(struct scheduler *s)
     for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
         if (best == REQUEST_NONE || more_entitled(s, at, best))
             best = at;
-    if (best != REQUEST_NONE && grant(s, best, 1) == 0 && s->requests[best].maker != REQUEST_NONE)
+    if (best == REQUEST_NONE || s->requests[best].planned_tokens > 0)
+        return;
+    if (grant(s, best, 1) == 0 && s->requests[best].maker != REQUEST_NONE)
         grant(s, s->requests[best].maker, 1);
 }
 
-/* Those that want exactly one token: answers, mostly. Anybody may be preempted on the way. */
+/* Of the line, those that want exactly one token. Anybody may be preempted on the way. */
 static void grant_singles(struct scheduler *s)
 {
-    uint32_t count = 0;
-    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
-        s->line[count++] = at;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < s->line_count; i++) {
         const struct request *r = &s->requests[s->line[i]];
         if (r->state == REQUEST_RUNNING && request_wants(r) == 1 && r->planned_tokens == 0)
             grant(s, s->line[i], 1);
     }
 }
 
-static uint32_t planned_tokens(const struct scheduler *s)
+/* Of `slots`, who was not given all it could be given. Who waits for a maker is given it. */
+static void note_wants(struct scheduler *s, const uint32_t *slots, uint32_t count)
 {
-    uint32_t tokens = 0;
-    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
-        tokens += s->requests[at].planned_tokens;
-    return tokens;
-}
-
-/* Who was not given all it could be given, for the clocks. Who waits for a maker is given it. */
-static void end_plan(struct scheduler *s)
-{
-    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next) {
-        const struct request *r = &s->requests[at];
-        if (wants_more(r) && r->maker == REQUEST_NONE)
+    for (uint32_t i = 0; i < count; i++) {
+        const struct request *r = &s->requests[slots[i]];
+        if (r->state == REQUEST_RUNNING && wants_more(r) && r->maker == REQUEST_NONE)
             turn_of(s, r)->wants = true;
     }
+}
+
+/* Who wants more, for the clocks: of those that stood in line or started in this plan, and those that wait. */
+static void end_plan(struct scheduler *s)
+{
+    note_wants(s, s->line, s->line_count);
+    note_wants(s, s->prompts, s->prompt_count);
     for (uint32_t i = 0; i < s->turns.active_count; i++) {
         struct user *user = &s->turns.users[s->turns.active[i]];
         for (uint32_t rank = 0; rank < TURN_CLASSES; rank++)
@@ -572,9 +601,8 @@ static void begin_plan(struct scheduler *s)
     s->found_tokens = 0;
     s->starts_over = false;
     s->prompt_count = 0;
+    s->planned_tokens = 0;
     turns_begin(&s->turns);
-    for (uint32_t at = s->running.head; at != REQUEST_NONE; at = s->requests[at].next)
-        s->requests[at].maker = REQUEST_NONE;
 }
 
 static void plan_once(struct scheduler *s)
@@ -583,8 +611,11 @@ static void plan_once(struct scheduler *s)
     if (s->eldest != REQUEST_NONE && s->requests[s->eldest].state != REQUEST_RUNNING)
         start_eldest(s);
     make_seats(s);
-    grant_first(s);
-    grant_singles(s);
+    grant_ready(s);
+    if (s->line_count > 0) {
+        grant_first(s);
+        grant_singles(s);
+    }
     collect_prompts(s);
     while (s->budget_tokens > 0 && serve_next(s))
         ;
@@ -606,7 +637,7 @@ uint32_t scheduler_plan(struct scheduler *s, bool ahead)
     do {
         preemptions = s->preemptions;
         plan_once(s);
-    } while (planned_tokens(s) == 0 && s->preemptions > preemptions);
+    } while (s->planned_tokens == 0 && s->preemptions > preemptions);
     end_plan(s);
-    return planned_tokens(s);
+    return s->planned_tokens;
 }

@@ -80,7 +80,10 @@ struct scheduler {
     uint32_t *
         prompts; /* [prompt_count], room for 2 * running_max: those that are `hungry`, and some more */
     uint32_t prompt_count;
-    uint32_t *line; /* [running_max] who ran when a walk began */
+    uint32_t *
+        line; /* [line_count], room for running_max: those that run and are not simply given a row */
+    uint32_t line_count;
+    uint32_t planned_tokens;
 };
 
 void scheduler_init(struct scheduler *scheduler, struct arena *arena, struct request *requests,

@@ -14,8 +14,8 @@
 
 void report_count(struct engine *engine, enum llm_counter counter, uint64_t more)
 {
-    atomic_fetch_add_explicit(&engine->status->engine.counters[counter], more,
-                              memory_order_relaxed);
+    _Atomic uint64_t *count = &engine->status->engine.counters[counter];
+    store(*count, load(*count) + more);
 }
 
 void report_error(struct engine *engine, const char *text)

@@ -23,6 +23,7 @@ void report_opened(struct engine *engine);
 void report_on_failed_check(const struct engine *engine);
 void report_ready(struct engine *engine, uint64_t recovery_ns);
 
+/* The engine thread's counters have one writer: no locked instruction, which would wait for a step's stores to the logs. */
 void report_count(struct engine *engine, enum llm_counter counter, uint64_t more);
 void report_error(struct engine *engine, const char *text);
 

@@ -168,52 +168,79 @@ static int64_t lead_max(const struct sim_order *order, uint32_t user)
     return (int64_t)(tokens * SIM_PER_WEIGHT / terms->weight);
 }
 
-/* What `u` got more than `v` while v waited and might have had a seat. */
-static const char *run_race(struct sim_order *order, uint32_t rank, uint32_t u, uint32_t v,
+/* What `u` got more than `v` while v waited and might have had a seat: while the race is `on`. */
+static const char *run_race(struct sim_order *order, uint32_t rank, uint32_t u, uint32_t v, bool on,
                             int64_t lead)
 {
     struct sim_race *race = &order->races[rank][u][v];
-    bool on = user_waits(order, v, rank) && may_have_a_seat(order, v) && !find_eldest(order);
     if (!on || !race->on) {
-        *race = (struct sim_race){.on = on};
+        *race = (struct sim_race){.on = on, .owed = race->owed, .owed_first = race->owed};
         return NULL;
     }
     race->ahead += lead;
     race->least = race->ahead < race->least ? race->ahead : race->least;
-    int64_t bound = lead_max(order, u) + lead_max(order, v);
+    int64_t bound = lead_max(order, u) + lead_max(order, v) + race->owed_first;
     uint64_t percent = (uint64_t)((race->ahead - race->least) * 100 / bound);
     order->closest_percent = percent > order->closest_percent ? percent : order->closest_percent;
     return race->ahead - race->least > bound ? "one user is served while another waits" : NULL;
 }
 
-/* The eldest has a row, or who makes its block has: that is a block's steps, and then it is the maker itself. */
-static bool eldest_moves(struct sim_order *order, const struct core_plan *plan, bool pinned)
+/* What v owes u for what its overdue request had out of turn, less what u got since. */
+static void note_owed(struct sim_race *race, int64_t lead, int64_t out_of_turn)
+{
+    race->owed -= lead > 0 ? lead : 0;
+    race->owed = (race->owed > 0 ? race->owed : 0) + out_of_turn;
+}
+
+/* The eldest has a row, or who makes its block has: that is a block's steps, and then it has found it. */
+static bool eldest_moves(struct sim_order *order, const struct core *core,
+                         const struct core_plan *plan, bool pinned)
 {
     const struct sim_place *eldest = find_eldest(order);
     bool moves = !eldest || pinned;
     for (uint32_t i = 0; i < plan->sequence_count && !moves; i++)
         moves = &order->places[plan->sequences[i].slot] == eldest;
+    uint32_t slot = eldest ? (uint32_t)(eldest - order->places) : 0;
+    uint32_t computed = eldest ? core_request_info(core, slot).computed_tokens : 0;
+    moves |= computed > order->eldest_computed;
+    order->eldest_computed = computed;
     order->eldest_waited = moves ? 0 : order->eldest_waited + 1;
     return order->eldest_waited <= (order->lag + 1) * SIM_BLOCK_TOKENS;
 }
 
-const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned)
+const char *sim_order_planned(struct sim_order *order, const struct core *core,
+                              const struct core_plan *plan, bool pinned)
 {
-    int64_t served[SIM_RANKS][SIM_USERS_MAX] = {{0}};
+    int64_t served[SIM_RANKS][SIM_USERS_MAX] = {{0}}, out_of_turn[SIM_RANKS][SIM_USERS_MAX] = {{0}};
+    const struct sim_place *eldest = find_eldest(order);
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const struct sim_place *place = &order->places[plan->sequences[i].slot];
         uint64_t tokens = plan->sequences[i].token_count;
-        served[place->rank][place->user] +=
-            (int64_t)(tokens * SIM_PER_WEIGHT / order->users[place->user].weight);
+        int64_t got = (int64_t)(tokens * SIM_PER_WEIGHT / order->users[place->user].weight);
+        served[place->rank][place->user] += got;
+        if (place == eldest)
+            out_of_turn[place->rank][place->user] = got;
     }
-    if (!eldest_moves(order, plan, pinned))
+    if (!eldest_moves(order, core, plan, pinned))
         return "the eldest is overdue and does not move";
-    for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
-        for (uint32_t u = 0; u < SIM_USERS_MAX; u++)
-            for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
-                const char *wrong = run_race(order, rank, u, v, served[rank][u] - served[rank][v]);
+    uint32_t seats[SIM_USERS_MAX] = {0};
+    bool waiting[SIM_RANKS][SIM_USERS_MAX] = {{false}};
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
+        const struct sim_place *place = &order->places[slot];
+        seats[place->user] += place->where == SIM_RUNNING;
+        waiting[place->rank][place->user] |= waits(place);
+    }
+    for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
+        bool may_start = !eldest && seats[v] < order->users[v].seats_max;
+        for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
+            for (uint32_t u = 0; u < SIM_USERS_MAX; u++) {
+                int64_t lead = served[rank][u] - served[rank][v];
+                note_owed(&order->races[rank][u][v], lead, out_of_turn[rank][v]);
+                const char *wrong =
+                    run_race(order, rank, u, v, may_start && waiting[rank][v], lead);
                 if (wrong)
                     return wrong;
             }
+    }
     return NULL;
 }

@@ -40,10 +40,12 @@ struct sim_user_terms {
     uint64_t queued_tokens_max; /* 0: none */
 };
 
-/* What one got more than the other since the other waits, and the least that was. */
+/* What one got more than the other since the other waits, and the least that was. What the other had out of turn before, for
+ * requests that were overdue, counts for it: `owed`, and when the race began. */
 struct sim_race {
     bool on;
     int64_t ahead, least;
+    int64_t owed, owed_first;
 };
 
 struct sim_order {
@@ -53,7 +55,8 @@ struct sim_order {
     uint32_t running_max, step_tokens, context_tokens, lag;
     uint64_t overdue_steps;
     uint64_t arrivals, plans;
-    uint32_t eldest_waited;   /* plans in a row in which it had no row */
+    uint32_t eldest_waited;   /* plans in a row in which it had no row, and found none */
+    uint32_t eldest_computed; /* its rows in the last plan */
     uint64_t closest_percent; /* of its bound that a race came to */
 };
 
@@ -63,7 +66,8 @@ void sim_order_admitted(struct sim_order *order, uint32_t slot, const struct cor
 void sim_order_planning(struct sim_order *order);
 /* Each returns NULL, or the sentence that does not hold. */
 const char *sim_order_effect(struct sim_order *order, const struct core_effect *effect);
-const char *sim_order_planned(struct sim_order *order, const struct core_plan *plan, bool pinned);
+const char *sim_order_planned(struct sim_order *order, const struct core *core,
+                              const struct core_plan *plan, bool pinned);
 
 /* What a request counts for while it waits. */
 uint32_t sim_order_tokens(const struct core_request *request);
