@@ -60,7 +60,7 @@ static void echo_tops(const struct engine *engine, const struct core_sequence *s
     if (count > 0 && sequence->scored_rows > 0)
         out_tops[0] = (struct llm_top){
             tables_ids(&engine->tables, sequence->slot)[sequence->first_position + row + 1], 0.0F};
-    else if (count > 0 && row + 1 == sequence->token_count)
+    else if (count > 0 && sequence->wants_token && row + 1 == sequence->token_count)
         out_tops[0] = (struct llm_top){next_token(engine, sequence), 0.0F};
 }
 
@@ -84,7 +84,8 @@ static enum llm_status echo_run(struct executor *executor, const struct core_pla
             continue;
         for (uint32_t row = 0; row < sequence->token_count; row++)
             out_scores[sequence->first_row + row] = 0.0F;
-        for (uint32_t row = 0; row < sequence->token_count; row++)
+        bool tops = sampling_top_count(&engine->requests[sequence->slot].sampling) > 0;
+        for (uint32_t row = 0; row < sequence->token_count && tops; row++)
             echo_tops(engine, sequence, row,
                       out_tops + (size_t)(sequence->first_row + row) * LLM_TOP_LOGPROBS_MAX);
         if (!sequence->wants_token)
