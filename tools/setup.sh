@@ -22,7 +22,6 @@ module:libpcre2-8           libpcre2-dev
 module:libutf8proc          libutf8proc-dev
 module:libsodium            libsodium-dev
 module:liburing             liburing-dev
-header:Random123/philox.h   librandom123-dev
 '
 test_needs='
 module:check                check

@@ -36,13 +36,14 @@ static bool absent_quiet(struct executor *executor)
 static enum llm_status absent_run(struct executor *executor, const struct core_plan *plan,
                                   uint32_t model, const struct engine *engine,
                                   struct executor_choice *out_choices, float *out_scores,
-                                  struct llm_error *error)
+                                  struct llm_top *out_tops, struct llm_error *error)
 {
     (void)executor;
     (void)plan;
     (void)engine;
     (void)out_choices;
     (void)out_scores;
+    (void)out_tops;
     return llm_fail(error, LLM_ERR_NOT_FOUND, "there is no model in slot %u", model);
 }
 

@@ -249,10 +249,9 @@ static bool open_stream(struct engine *engine, uint32_t slot, struct connection 
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
     struct llm_stream_writer *writer = &engine->requests[slot].writer;
     struct llm_error error;
-    bool logprobs = (record->body.flags & LLM_REQUEST_LOGPROBS) != 0;
     return llm_stream_writer_init(writer, &connection->publisher, record->stream_slot,
                                   record->stream_epoch, record->log_offset, record->log_words,
-                                  logprobs, &error) == LLM_OK &&
+                                  request_log_shape(engine, slot), &error) == LLM_OK &&
            atomic_load_explicit(&record->published, memory_order_relaxed) <=
                writer->capacity_tokens;
 }
@@ -265,7 +264,8 @@ static void resume(struct engine *engine, uint32_t slot)
     bool usable = connection && record_whole(engine, record);
     if (usable) {
         request_init(engine, slot, connection, model != UINT32_MAX ? model : 0);
-        usable = open_stream(engine, slot, connection);
+        usable = (model == UINT32_MAX || request_check_sampling(engine, slot, NULL) == LLM_OK) &&
+                 open_stream(engine, slot, connection);
     }
     if (!usable) {
         journal_free(engine, slot);
