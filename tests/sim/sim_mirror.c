@@ -75,6 +75,16 @@ static void check_refused(struct sim *sim, uint32_t slot)
     sim_still_checked(&sim->still);
 }
 
+/* Is the block that `effect` copies freed by one of the `later` ones? */
+static bool source_goes(const struct core_effect *effect, const struct core_effect *later,
+                        const struct core_effect *end)
+{
+    for (; effect->kind == CORE_BLOCK_COPIED && later < end; later++)
+        if (later->kind == CORE_BLOCK_FREED && later->block == effect->value)
+            return true;
+    return false;
+}
+
 bool sim_mirror(struct sim *sim, uint32_t refused)
 {
     uint32_t count;
@@ -83,7 +93,8 @@ bool sim_mirror(struct sim *sim, uint32_t refused)
     uint32_t end = kill ? sim_between(&sim->random, 0, count) : count;
     for (uint32_t i = 0; i < end; i++) {
         sim_digest_effect(sim, &effects[i]);
-        const char *wrong = sim_apply(&sim->tables, sim->core, &effects[i]);
+        bool goes = source_goes(&effects[i], &effects[i + 1], effects + count);
+        const char *wrong = sim_apply(&sim->tables, sim->core, &effects[i], goes);
         if (!wrong)
             wrong = sim_order_effect(&sim->order, &effects[i]);
         if (wrong)

@@ -336,25 +336,6 @@ static const char *apply_taken(struct sim_tables *tables, block_id block, uint32
     return NULL;
 }
 
-static const char *apply_copied(struct sim_tables *tables, block_id block, block_id source)
-{
-    const struct sim_block *from = &tables->blocks[source];
-    /* A source that is sealed, copied and freed in one call was never said to be sealed. */
-    if (tables->blocks[block].state != SIM_WRITING || from->state == SIM_FREE)
-        return "a block was copied that is free, or to one that is not being written";
-    for (uint32_t r = 0; r < SIM_BLOCK_TOKENS; r++)
-        if (tables->rows[block][r].id != UINT32_MAX)
-            return "a block was copied over rows";
-    memcpy(tables->residue[block], tables->residue[source], sizeof tables->residue[block]);
-    uint32_t rows = from->state == SIM_SEALED ? from->info.tokens : SIM_BLOCK_TOKENS;
-    for (uint32_t r = 0; r < rows; r++) {
-        tables->rows[block][r] = tables->rows[source][r];
-        tables->rows[block][r].copied = true;
-    }
-    tables->copies++;
-    return NULL;
-}
-
 static const char *apply_sealed(struct sim_tables *tables, const struct core *core, block_id block,
                                 uint64_t domain)
 {
@@ -390,6 +371,45 @@ static bool is_published_by(const struct sim_tables *tables, const struct sim_re
     for (uint32_t i = 0; i < end; i++)
         history = sim_history(history, request->ids[i]);
     return tables->rows[block][info->tokens - 1].history == history;
+}
+
+/* Whom a sealed block may have been widened to: the widest that a request publishes it for. */
+static uint64_t widest_of(const struct sim_tables *tables, block_id block)
+{
+    uint64_t widest = tables->blocks[block].info.domain;
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
+        uint64_t domain = tables->requests[slot].request.domain_count > 0
+                              ? tables->requests[slot].request.domains[0]
+                              : widest;
+        if (domain >> 32 > widest >> 32 &&
+            is_published_by(tables, &tables->requests[slot], block, domain))
+            widest = domain;
+    }
+    return widest;
+}
+
+/* A source that is freed in the same call may have been widened before: of what is freed nothing else is said. */
+static const char *apply_copied(struct sim_tables *tables, block_id block, block_id source,
+                                bool source_goes)
+{
+    const struct sim_block *from = &tables->blocks[source];
+    /* A source that is sealed, copied and freed in one call was never said to be sealed. */
+    if (tables->blocks[block].state != SIM_WRITING || from->state == SIM_FREE)
+        return "a block was copied that is free, or to one that is not being written";
+    for (uint32_t r = 0; r < SIM_BLOCK_TOKENS; r++)
+        if (tables->rows[block][r].id != UINT32_MAX)
+            return "a block was copied over rows";
+    memcpy(tables->residue[block], tables->residue[source], sizeof tables->residue[block]);
+    uint64_t widest = widest_of(tables, source);
+    uint32_t rows = from->state == SIM_SEALED ? from->info.tokens : SIM_BLOCK_TOKENS;
+    for (uint32_t r = 0; r < rows; r++) {
+        tables->rows[block][r] = tables->rows[source][r];
+        tables->rows[block][r].copied = true;
+        if (source_goes && from->state == SIM_SEALED)
+            tables->rows[block][r].domain = widest;
+    }
+    tables->copies++;
+    return NULL;
 }
 
 static const char *apply_widened(struct sim_tables *tables, block_id block, uint64_t domain)
@@ -473,7 +493,7 @@ static bool names_no_block(const struct sim_tables *tables, const struct core_ef
 }
 
 const char *sim_apply(struct sim_tables *tables, const struct core *core,
-                      const struct core_effect *effect)
+                      const struct core_effect *effect, bool source_goes)
 {
     if (names_no_block(tables, effect))
         return "there is no such block";
@@ -481,7 +501,7 @@ const char *sim_apply(struct sim_tables *tables, const struct core *core,
     case CORE_BLOCK_TAKEN:
         return apply_taken(tables, effect->block, effect->value);
     case CORE_BLOCK_COPIED:
-        return apply_copied(tables, effect->block, effect->value);
+        return apply_copied(tables, effect->block, effect->value, source_goes);
     case CORE_BLOCK_WIDENED:
         return apply_widened(tables, effect->block, effect->domain);
     case CORE_BLOCK_SEALED:

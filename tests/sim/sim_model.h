@@ -112,9 +112,10 @@ const char *sim_compute(struct sim_tables *tables, const struct core_plan *plan,
                         uint32_t *out_token);
 /* The rows of a block hold garbage from now on. */
 void sim_scramble(struct sim_tables *tables, block_id block);
-/* Apply one effect of `core` to the tables. Returns NULL, or what was wrong with it. */
+/* Apply one effect of `core` to the tables; `source_goes`: a later effect of the same call frees the block that it copies.
+ * Returns NULL, or what was wrong with it. */
 const char *sim_apply(struct sim_tables *tables, const struct core *core,
-                      const struct core_effect *effect);
+                      const struct core_effect *effect, bool source_goes);
 
 /* A keyed hash; `self` points to a struct sim_hash. With few bits nearly everything collides. */
 struct sim_hash {

@@ -99,7 +99,7 @@ static void admit_again(struct sim *sim, uint32_t slot)
     uint32_t count;
     const struct core_effect *effects = core_effects(sim->core, &count);
     for (uint32_t i = 0; i < count; i++)
-        if (sim_apply(&sim->tables, sim->core, &effects[i]) ||
+        if (sim_apply(&sim->tables, sim->core, &effects[i], false) ||
             sim_order_effect(&sim->order, &effects[i]))
             sim_fail(sim, "a recovered request ended wrongly");
     sim_check_computed(sim);
