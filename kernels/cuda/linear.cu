@@ -9,8 +9,13 @@
 static const int LINEAR_WARPS = 8;
 static const int LINEAR_THREADS = 32 * LINEAR_WARPS;
 static const int LINEAR_OUTPUTS = 2; /* of a warp: one read of x serves both */
-static const int LINEAR_AHEAD =
-    4; /* 16-byte loads of each weight row on their way before the first is used */
+
+/* 16-byte loads of each weight row on their way before the first is used: 32 KB a block, 16 where eight rows of sums
+ * need the registers. */
+DEV_BOTH constexpr int linear_ahead(int rows)
+{
+    return rows < 8 ? 4 : 2;
+}
 
 template <int DTYPE> DEV_BOTH constexpr int piece_count(void) /* weights in 16 bytes */
 {
@@ -55,17 +60,17 @@ DEV void add_products(float (&sums)[ROWS], const uint4 &w, const float *const (&
 
 /* out[t, n] = sum over k of x[t, k] * w[n, k] (+ bias[n]) (+ out[t, n])
  * grid     (ceil(N / 16), ceil(T / ROWS))  a warp computes two outputs of ROWS rows of x
- * block    (256)  lane l takes pieces l, l + 32, ... of 16 bytes of its weight rows, four of each in flight;
+ * block    (256)  lane l takes pieces l, l + 32, ... of 16 bytes of its weight rows, AHEAD of each in flight;
  *                 x comes from the first-level cache, which the block's eight warps share
  * numerics lane: one accumulator per output, its k ascending, by fmaf; then lanes by halves (16, 8, 4, 2, 1); then
  *          bias; then out. Fixed by K and the dtype alone: neither T, ROWS nor N matters
  * moved    N * row_bytes of weights per ROWS rows, T * (4 * K + 4 * N) bytes of x and out */
 template <int DTYPE, bool WHOLE, int ROWS>
-__global__ void __launch_bounds__(LINEAR_THREADS)
+__global__ void __launch_bounds__(LINEAR_THREADS, 2)
     linear_kernel(float *out, const float *x, const cuda_matrix w, const float *bias, int32_t T,
                   int add)
 {
-    constexpr int COUNT = piece_count<DTYPE>();
+    constexpr int COUNT = piece_count<DTYPE>(), AHEAD = linear_ahead(ROWS);
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
     const int n0 = (static_cast<int>(blockIdx.x) * LINEAR_WARPS + warp) * LINEAR_OUTPUTS;
     const int t0 = static_cast<int>(blockIdx.y) * ROWS, pieces = (w.K + COUNT - 1) / COUNT;
@@ -83,16 +88,16 @@ __global__ void __launch_bounds__(LINEAR_THREADS)
         xs[r] = x + static_cast<size_t>(t0 + r < T ? t0 + r : T - 1) * w.K;
 
     float sums[LINEAR_OUTPUTS][ROWS] = {};
-    for (int first = lane; first < pieces; first += 32 * LINEAR_AHEAD) {
-        uint4 ahead[LINEAR_AHEAD][LINEAR_OUTPUTS];
+    for (int first = lane; first < pieces; first += 32 * AHEAD) {
+        uint4 ahead[AHEAD][LINEAR_OUTPUTS];
 #pragma unroll
-        for (int a = 0; a < LINEAR_AHEAD; a++)
+        for (int a = 0; a < AHEAD; a++)
 #pragma unroll
             for (int o = 0; o < LINEAR_OUTPUTS; o++)
                 if (first + 32 * a < pieces)
                     ahead[a][o] = dev_load_once(rows[o] + first + 32 * a);
 #pragma unroll
-        for (int a = 0; a < LINEAR_AHEAD; a++) {
+        for (int a = 0; a < AHEAD; a++) {
             const int k = (first + 32 * a) * COUNT;
             if (k < w.K)
 #pragma unroll
