@@ -87,9 +87,10 @@ static const struct config_key keys[] = {
     {"cpu.threads", CONFIG_COUNT, FIELD(cpu, threads), 0, 1024, "0",
      "threads that compute; 0: one for each core the daemon may use"},
     {"models.default", CONFIG_TEXT, TEXT(models, preset), "tinynotes",
-     "the model for requests that name none: a name, an absolute directory, or \"echo\""},
+     "the model for requests that name none: a name, an absolute path of a "
+     "directory or GGUF file, or \"echo\""},
     {"models.directories", CONFIG_DIRECTORIES, FIELD(models, directories), 0, 0, "",
-     "absolute directories that hold model directories"},
+     "absolute directories that hold models"},
     {"models.context_tokens", CONFIG_COUNT, FIELD(models, context_tokens), 0, 1 << 24, "0",
      "longest sequence; 0: what the model allows"},
     {"models.echo_step_us", CONFIG_COUNT, FIELD(models, echo_step_us), 0, 10 * 1000 * 1000, "0",

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/machine.h"
+#include "daemon/model/model_place.h"
 #include "shm/status_file.h"
 
 #define MIB(bytes) ((double)(bytes) / 1048576.0)
@@ -155,7 +156,11 @@ static void check_directory(const char *key, const char *path, struct config_fin
 
 static void check_models(const struct config *config, struct config_findings *findings)
 {
-    check_directory("models.default", config->models.preset, findings);
+    struct model_place place;
+    struct llm_error error;
+    if (config->models.preset[0] == '/' &&
+        model_place_find(config->models.preset, &place, &error) != LLM_OK)
+        config_findings_add(findings, true, "models.default: %s", error.message);
     for (uint32_t i = 0; i < config->models.directories.count; i++)
         check_directory("models.directories", config->models.directories.paths[i], findings);
 }

@@ -5,7 +5,6 @@
 #include "kernels/kernels.h"
 #include "kernels/reference/reference.h"
 
-#include <math.h>
 #include <string.h>
 
 /* The first one serves when no name is given. */
@@ -44,22 +43,4 @@ void kernel_stream_close(struct kernel_stream *stream)
 enum llm_status kernel_stream_wait(struct kernel_stream *stream, struct llm_error *error)
 {
     return stream->backend->stream_wait(stream, error);
-}
-
-void kernel_rope_frequencies(double *frequencies, int32_t D, double theta)
-{
-    for (int32_t i = 0; i < D / 2; i++)
-        frequencies[i] = pow(theta, -2.0 * i / D);
-}
-
-void kernel_rope_fill(float *cos_sin, const double *frequencies, int32_t P, int32_t D)
-{
-    size_t half = (size_t)D / 2;
-    for (int32_t p = 0; p < P; p++) {
-        float *row = cos_sin + 2 * half * (size_t)p;
-        for (size_t i = 0; i < half; i++) {
-            row[i] = (float)cos(p * frequencies[i]);
-            row[half + i] = (float)sin(p * frequencies[i]);
-        }
-    }
 }

@@ -66,7 +66,7 @@ struct kernel_table {
     int32_t V, D;
 };
 
-/* Cosines and sines of the angles position * frequency[i]: [P, 2, D / 2], a row of cosines, a row of sines. */
+/* Cosines and sines of the angles position * frequency[i], times what scaled variants ask for: [P, 2, D / 2], a row of cosines, a row of sines. */
 struct kernel_rope {
     const float *cos_sin;
     int32_t P,
@@ -189,6 +189,14 @@ struct kernel_ops {
     void (*rmsnorm)(struct kernel_stream *stream, float *out, const float *x, const float *gain,
                     int32_t T, int32_t D, float eps);
 
+    /* Normalise every head by itself, in place: rmsnorm() of each x[t, h, :] with one gain for all heads
+     *   x        [T, H, D] f32 in rows of `stride` floats        gain  [D] f32
+     *   numerics to the bit what rmsnorm() makes of T * H rows of D
+     *   cost     memory bound: 8 * T * H * D bytes
+     *   source   Dehghani et al. 2023, arXiv:2302.05442 (norms of queries and keys); Qwen3, arXiv:2505.09388 */
+    void (*rmsnorm_heads)(struct kernel_stream *stream, float *x, int32_t stride, const float *gain,
+                          int32_t T, int32_t H, int32_t D, float eps);
+
     /* Turn pairs (i, i + R / 2) of every head by the angle of the row's position; R = rope->D:
      *   x'[i] = x[i] cos - x[i + R/2] sin        x'[i + R/2] = x[i + R/2] cos + x[i] sin
      *   x          [T, H, D] f32 in rows of `stride` floats, in place; R <= D
@@ -281,7 +289,9 @@ LLM_MUST_CHECK enum llm_status kernel_stream_wait(struct kernel_stream *stream,
 /* frequencies[i] = theta^(-2 i / D), i in 0..D/2-1; scaled variants change them before the table is made. */
 void kernel_rope_frequencies(double *frequencies, int32_t D, double theta);
 
-/* cos_sin [P, 2, D / 2] from the frequencies: angles, sines and cosines in f64, rounded once to f32. */
-void kernel_rope_fill(float *cos_sin, const double *frequencies, int32_t P, int32_t D);
+/* cos_sin [P, 2, D / 2] from the frequencies: angles, sines and cosines in f64, times `scale` (1 in most
+ * models), rounded once to f32. */
+void kernel_rope_fill(float *cos_sin, const double *frequencies, double scale, int32_t P,
+                      int32_t D);
 
 #endif

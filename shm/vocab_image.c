@@ -108,6 +108,7 @@ static const char *const section_names[LLM_VOCAB_SECTION_COUNT] = {
     [LLM_VOCAB_SPLITS] = "splits",
     [LLM_VOCAB_PATTERNS] = "patterns",
     [LLM_VOCAB_TEMPLATE] = "chat template",
+    [LLM_VOCAB_CHARSMAP] = "charsmap",
 };
 
 static bool table_size_valid(uint64_t bytes, uint64_t slot_bytes)
@@ -142,6 +143,8 @@ static bool section_size_valid(const struct llm_vocab_header *h, enum llm_vocab_
     case LLM_VOCAB_PATTERNS:
     case LLM_VOCAB_TEMPLATE:
         return true;
+    case LLM_VOCAB_CHARSMAP:
+        return bytes == 0 || bytes >= sizeof(struct llm_vocab_charsmap);
     case LLM_VOCAB_SECTION_COUNT:
         break;
     }
@@ -170,6 +173,8 @@ static const void *section(const struct llm_vocab_header *h, enum llm_vocab_sect
 
 static struct llm_vocab_view view_of(const struct llm_vocab_header *h)
 {
+    const struct llm_vocab_charsmap *charsmap =
+        h->sections[LLM_VOCAB_CHARSMAP].bytes > 0 ? section(h, LLM_VOCAB_CHARSMAP) : NULL;
     return (struct llm_vocab_view){
         .header = h,
         .token_offsets = section(h, LLM_VOCAB_TOKEN_OFFSETS),
@@ -187,6 +192,10 @@ static struct llm_vocab_view view_of(const struct llm_vocab_header *h)
         .patterns = section(h, LLM_VOCAB_PATTERNS),
         .chat_template = section(h, LLM_VOCAB_TEMPLATE),
         .template_bytes = (size_t)h->sections[LLM_VOCAB_TEMPLATE].bytes,
+        .charsmap = charsmap ? (const uint32_t *)(charsmap + 1) : NULL,
+        .charsmap_units = charsmap ? charsmap->unit_count : 0,
+        .charsmap_text =
+            charsmap ? (const char *)(charsmap + 1) + (uint64_t)charsmap->unit_count * 4 : NULL,
     };
 }
 
@@ -213,6 +222,18 @@ static enum llm_status check_tokens(const struct llm_vocab_view *view, struct ll
     return LLM_OK;
 }
 
+/* A token that is given as its parts must be longer than each of them: then giving it ends. */
+static bool split_shrinks(const struct llm_vocab_view *view, const struct llm_vocab_merge *m)
+{
+    if (!(view->token_flags[m->merged] & LLM_TOKEN_SPLIT))
+        return true;
+    size_t left, right, merged;
+    (void)llm_vocab_token(view, m->left, &left);
+    (void)llm_vocab_token(view, m->right, &right);
+    (void)llm_vocab_token(view, m->merged, &merged);
+    return left > 0 && right > 0 && left + right == merged;
+}
+
 static enum llm_status check_tables(const struct llm_vocab_view *view, struct llm_error *error)
 {
     const struct llm_vocab_header *h = view->header;
@@ -226,9 +247,9 @@ static enum llm_status check_tables(const struct llm_vocab_view *view, struct ll
                             view->lookup[i]);
     for (uint32_t i = 0; i < view->merge_slots; i++) {
         const struct llm_vocab_merge *m = &view->merges[i];
-        if (m->left != LLM_TOKEN_NONE &&
-            (m->left >= h->token_count || m->right >= h->token_count ||
-             m->merged >= h->token_count || m->rank >= view->merge_slots))
+        if (m->left != LLM_TOKEN_NONE && (m->left >= h->token_count || m->right >= h->token_count ||
+                                          m->merged >= h->token_count ||
+                                          m->rank >= view->merge_slots || !split_shrinks(view, m)))
             return llm_fail(error, LLM_ERR_CORRUPT,
                             "vocab image: merge slot %u is %u + %u -> %u, rank %u", i, m->left,
                             m->right, m->merged, m->rank);
@@ -278,6 +299,53 @@ static enum llm_status check_splits(const struct llm_vocab_view *view, struct ll
     return LLM_OK;
 }
 
+/* Every transition stays inside the array whatever the byte, and every value is a short terminated string. So a
+ * walk needs no further look at bounds; that it ends is the text's doing. */
+bool llm_charsmap_sane(const uint32_t *units, uint64_t unit_count, const char *text,
+                       uint64_t text_bytes, const char **out_what, uint64_t *out_value)
+{
+    *out_what = "the charsmap's number of units";
+    *out_value = unit_count;
+    if (unit_count == 0 || unit_count > LLM_VOCAB_IMAGE_BYTES_MAX / 4)
+        return false;
+    *out_what = "the end of the charsmap's text";
+    *out_value = text_bytes > 0 ? (uint8_t)text[text_bytes - 1] : 0;
+    if (text_bytes == 0 || *out_value != 0)
+        return false;
+    for (uint64_t i = 0; i < unit_count; i++) {
+        *out_what = "a charsmap unit";
+        *out_value = units[i];
+        if (i == 0 && LLM_CHARSMAP_IS_VALUE(units[0])) /* the root */
+            return false;
+        uint64_t value = LLM_CHARSMAP_VALUE(units[i]), next = i ^ LLM_CHARSMAP_OFFSET(units[i]);
+        if (LLM_CHARSMAP_IS_VALUE(units[i])) {
+            if (value >= text_bytes ||
+                strnlen(text + value, LLM_CHARSMAP_TEXT_MAX + 1) > LLM_CHARSMAP_TEXT_MAX)
+                return false;
+        } else if ((next | 0xff) >= unit_count ||
+                   (LLM_CHARSMAP_HAS_VALUE(units[i]) && !LLM_CHARSMAP_IS_VALUE(units[next]))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum llm_status check_charsmap(const struct llm_vocab_view *view, struct llm_error *error)
+{
+    if (!view->charsmap)
+        return LLM_OK;
+    const struct llm_vocab_charsmap *map = section(view->header, LLM_VOCAB_CHARSMAP);
+    uint64_t bytes = view->header->sections[LLM_VOCAB_CHARSMAP].bytes;
+    if (bytes != sizeof *map + (uint64_t)map->unit_count * 4 + map->text_bytes)
+        return corrupt(error, "the charsmap's size", bytes);
+    const char *what;
+    uint64_t value;
+    if (!llm_charsmap_sane(view->charsmap, map->unit_count, view->charsmap_text, map->text_bytes,
+                           &what, &value))
+        return corrupt(error, what, value);
+    return LLM_OK;
+}
+
 enum llm_status llm_vocab_image_check(const void *image, size_t bytes,
                                       struct llm_vocab_view *out_view, struct llm_error *error)
 {
@@ -297,6 +365,8 @@ enum llm_status llm_vocab_image_check(const void *image, size_t bytes,
         status = check_added(&view, error);
     if (status == LLM_OK)
         status = check_splits(&view, error);
+    if (status == LLM_OK)
+        status = check_charsmap(&view, error);
     if (status == LLM_OK)
         *out_view = view;
     return status;

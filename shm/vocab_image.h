@@ -27,7 +27,7 @@
 #include "shm/status.h"
 
 #define LLM_VOCAB_MAGIC             UINT64_C(0x424143564d4c4c01) /* "\1LLMVCAB" in memory */
-#define LLM_VOCAB_VERSION           1u
+#define LLM_VOCAB_VERSION           2u
 #define LLM_VOCAB_NAME_BYTES        64u
 #define LLM_VOCAB_FINGERPRINT_BYTES 32u
 #define LLM_VOCAB_TOKENS_MAX        (1u << 22)
@@ -38,6 +38,7 @@
 #define LLM_VOCAB_EOS_MAX           16u
 #define LLM_VOCAB_AFFIXES_MAX       8u
 #define LLM_VOCAB_PROBES_MAX        512u
+#define LLM_CHARSMAP_TEXT_MAX       255u /* longest replacement of one entry */
 #define LLM_VOCAB_JUNCTION_BYTES    8192u
 #define LLM_TOKEN_NONE              UINT32_MAX /* "no such token"; never a valid id */
 
@@ -63,8 +64,11 @@ enum llm_vocab_flags {
     LLM_VOCAB_PREFIX_UNLESS = 1u << 4, /* with PREFIX_SPACE: not where a space stands already */
     LLM_VOCAB_SPACE_MARKS = 1u << 5,   /* patterns see U+2581 for every space */
     LLM_VOCAB_DROP_FIRST_SPACE = 1u << 6, /* decoding drops one space at the very start */
+    LLM_VOCAB_TRIM_SPACES =
+        1u << 7, /* spaces at the ends go, and of several in a row one is left */
+    LLM_VOCAB_SPLIT_TOKENS = 1u << 8, /* some tokens are LLM_TOKEN_SPLIT */
 };
-#define LLM_VOCAB_FLAGS_KNOWN 0x7fu
+#define LLM_VOCAB_FLAGS_KNOWN 0x1ffu
 
 enum llm_vocab_token_flags { /* one byte per token */
     LLM_TOKEN_BYTE =
@@ -73,8 +77,11 @@ enum llm_vocab_token_flags { /* one byte per token */
         1u << 1, /* control: never produced from plain text, not shown in decoded text */
     LLM_TOKEN_ADDED = 1u << 2,  /* matched as a whole before everything else; not made by merges */
     LLM_TOKEN_UNUSED = 1u << 3, /* the model has a row for it, the tokeniser has no text */
+    LLM_TOKEN_SPLIT =
+        1u
+        << 4, /* merges lead through it; what is left of it goes as its parts, a character as unknown */
 };
-#define LLM_TOKEN_FLAGS_KNOWN 0x0fu
+#define LLM_TOKEN_FLAGS_KNOWN 0x1fu
 
 enum llm_vocab_section_id {
     LLM_VOCAB_TOKEN_OFFSETS, /* uint32_t[token_count + 1]: token i is bytes [offsets[i], offsets[i + 1]) */
@@ -88,6 +95,7 @@ enum llm_vocab_section_id {
     LLM_VOCAB_SPLITS,   /* struct llm_vocab_split[split_count], applied in order */
     LLM_VOCAB_PATTERNS, /* the splits' patterns */
     LLM_VOCAB_TEMPLATE, /* the chat template's text; empty when the model has none */
+    LLM_VOCAB_CHARSMAP, /* struct llm_vocab_charsmap and what follows it; empty when the model has none */
     LLM_VOCAB_SECTION_COUNT
 };
 
@@ -96,7 +104,8 @@ struct llm_vocab_section {
     uint64_t bytes;
 };
 
-struct llm_vocab_merge { /* left, right -> merged; lower ranks first; rank < the table's slots */
+/* left, right -> merged; lower ranks first, of equal ones the leftmost; rank < the table's slots */
+struct llm_vocab_merge {
     uint32_t left;
     uint32_t right;
     uint32_t rank;
@@ -109,8 +118,10 @@ enum llm_vocab_added_flags {
     LLM_ADDED_SINGLE_WORD = 1u << 1, /* not inside a word */
     LLM_ADDED_STRIP_LEFT = 1u << 2,  /* swallows white space before it */
     LLM_ADDED_STRIP_RIGHT = 1u << 3, /* swallows white space after it */
+    LLM_ADDED_INSIDE =
+        1u << 4, /* SentencePiece's user-defined piece: found behind the normal form */
 };
-#define LLM_ADDED_FLAGS_KNOWN 0x0fu
+#define LLM_ADDED_FLAGS_KNOWN 0x1fu
 
 struct llm_vocab_added {
     uint32_t id;
@@ -130,6 +141,23 @@ struct llm_vocab_split {     /* PCRE2 pattern, PCRE2_UTF | PCRE2_UCP | PCRE2_NEV
     uint32_t reserved;
 };
 static_assert(sizeof(struct llm_vocab_split) == 16, "wire size");
+
+/*
+ * SentencePiece's table of characters and what they become (precompiled_charsmap): a double array that maps the
+ * longest known beginning of a text to a terminated string. From node n, byte c leads to n ^ LLM_CHARSMAP_OFFSET(
+ * unit[n]) ^ c if the unit there has c as its label; a unit with a value has it at n ^ offset. Yata, Morita,
+ * Fuketa, Aoe 2008; https://github.com/s-yata/darts-clone.
+ */
+struct llm_vocab_charsmap {
+    uint32_t unit_count; /* uint32_t units follow, then text_bytes bytes, the last of them zero */
+    uint32_t text_bytes;
+};
+static_assert(sizeof(struct llm_vocab_charsmap) == 8, "wire size");
+#define LLM_CHARSMAP_IS_VALUE(unit)  ((unit) >> 31)       /* else a transition */
+#define LLM_CHARSMAP_VALUE(unit)     ((unit)&0x7fffffffu) /* where in the text */
+#define LLM_CHARSMAP_LABEL(unit)     ((unit)&0x800000ffu)
+#define LLM_CHARSMAP_HAS_VALUE(unit) ((unit) >> 8 & 1u)
+#define LLM_CHARSMAP_OFFSET(unit)    ((unit) >> 10 << (((unit) >> 9 & 1u) * 8u))
 
 struct llm_vocab_header {
     uint64_t magic;
@@ -157,7 +185,7 @@ struct llm_vocab_header {
     uint8_t fingerprint[LLM_VOCAB_FINGERPRINT_BYTES]; /* of the model's weights and configuration */
     char name[LLM_VOCAB_NAME_BYTES];                  /* zero-terminated */
     struct llm_vocab_section sections[LLM_VOCAB_SECTION_COUNT];
-    uint8_t reserved1[24];
+    uint8_t reserved1[8];
 };
 static_assert(sizeof(struct llm_vocab_header) == 512, "wire size");
 static_assert(offsetof(struct llm_vocab_header, version) == 8, "wire");
@@ -183,7 +211,7 @@ static_assert(offsetof(struct llm_vocab_header, suffix_ids) == 184, "wire");
 static_assert(offsetof(struct llm_vocab_header, fingerprint) == 216, "wire");
 static_assert(offsetof(struct llm_vocab_header, name) == 248, "wire");
 static_assert(offsetof(struct llm_vocab_header, sections) == 312, "wire");
-static_assert(offsetof(struct llm_vocab_header, reserved1) == 488, "wire");
+static_assert(offsetof(struct llm_vocab_header, reserved1) == 504, "wire");
 
 /* Typed pointers into a checked image. */
 struct llm_vocab_view {
@@ -202,6 +230,9 @@ struct llm_vocab_view {
     const char *patterns;
     const char *chat_template; /* [template_bytes], not terminated */
     size_t template_bytes;
+    const uint32_t *charsmap; /* [charsmap_units]; NULL when there is none */
+    uint32_t charsmap_units;
+    const char *charsmap_text; /* terminated strings */
 };
 
 /*
@@ -221,6 +252,17 @@ LLM_MUST_CHECK enum llm_status llm_vocab_image_check(const void *image, size_t b
 /* The check value: FNV-1a over 64-bit words. Every step is a bijection of the running value, so damage
  * within one word is always seen. It detects accidents; against intent stands the full validation. */
 uint64_t llm_vocab_image_sum(const void *image, size_t bytes);
+
+/*
+ * Whether a double array and its strings can be followed without leaving them (the section's check, and the
+ * builder's on the file it comes from).
+ *
+ *   units      [unit_count]
+ *   text       [text_bytes]
+ *   out_what   static: what is wrong, as in "what is value"
+ */
+bool llm_charsmap_sane(const uint32_t *units, uint64_t unit_count, const char *text,
+                       uint64_t text_bytes, const char **out_what, uint64_t *out_value);
 
 /* The bytes of token `id` (below token_count). */
 static inline const uint8_t *llm_vocab_token(const struct llm_vocab_view *view, uint32_t id,

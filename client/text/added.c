@@ -41,20 +41,20 @@ static unsigned before(struct llm_slice text, size_t at, uint32_t *out_c)
 
 /* ---- Matching ------------------------------------------------------------------------------------- */
 
-static int byte_at(const llm_vocab *vocab, uint32_t index, size_t at)
+static int byte_at(const struct llm_vocab_view *view, uint32_t index, size_t at)
 {
     size_t bytes;
-    const uint8_t *token = llm_vocab_token(&vocab->view, vocab->view.added[index].id, &bytes);
+    const uint8_t *token = llm_vocab_token(view, view->added[index].id, &bytes);
     return at < bytes ? token[at] : -1;
 }
 
 /* The first of [low, high) whose byte `at` is at least `byte`; they ascend in it. */
-static uint32_t lower_bound(const llm_vocab *vocab, uint32_t low, uint32_t high, size_t at,
-                            int byte)
+static uint32_t lower_bound(const struct llm_vocab_view *view, uint32_t low, uint32_t high,
+                            size_t at, int byte)
 {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (byte_at(vocab, middle, at) < byte)
+        if (byte_at(view, middle, at) < byte)
             low = middle + 1;
         else
             high = middle;
@@ -62,23 +62,25 @@ static uint32_t lower_bound(const llm_vocab *vocab, uint32_t low, uint32_t high,
     return low;
 }
 
-/* The longest added token that starts at `at`, as an index, or LLM_TOKEN_NONE. */
-static uint32_t longest(const llm_vocab *vocab, struct llm_slice text, size_t at, size_t *out_bytes)
+uint32_t llm_added_longest(const struct llm_vocab_view *view, const uint32_t start[257],
+                           struct llm_slice text, bool inside, size_t *out_bytes)
 {
-    uint32_t low = vocab->added_start[text.bytes[at]];
-    uint32_t high = vocab->added_start[text.bytes[at] + 1u];
+    uint32_t low = start[text.bytes[0]];
+    uint32_t high = start[text.bytes[0] + 1u];
     uint32_t best = LLM_TOKEN_NONE;
     for (size_t depth = 1; low < high; depth++) {
         /* All of [low, high) agree with the text in `depth` bytes; one that ends here is the first. */
-        if (byte_at(vocab, low, depth) < 0) {
-            best = low;
-            *out_bytes = depth;
+        if (byte_at(view, low, depth) < 0) {
+            if (!(view->added[low].flags & LLM_ADDED_INSIDE) == !inside) {
+                best = low;
+                *out_bytes = depth;
+            }
             low++;
         }
-        if (at + depth == text.count)
+        if (depth == text.count)
             break;
-        low = lower_bound(vocab, low, high, depth, text.bytes[at + depth]);
-        high = lower_bound(vocab, low, high, depth, text.bytes[at + depth] + 1);
+        low = lower_bound(view, low, high, depth, text.bytes[depth]);
+        high = lower_bound(view, low, high, depth, text.bytes[depth] + 1);
     }
     return best;
 }
@@ -92,9 +94,15 @@ static bool stands_alone(struct llm_slice text, size_t start, size_t end)
 bool llm_added_find(const llm_vocab *vocab, struct llm_slice text, size_t from, bool special,
                     struct llm_added_match *out_match)
 {
+    if (vocab->view.header->added_count == vocab->inside_count)
+        return false;
     for (size_t at = from; at < text.count; at++) {
         size_t bytes = 0;
-        uint32_t index = longest(vocab, text, at, &bytes);
+        if (vocab->added_start[text.bytes[at]] == vocab->added_start[text.bytes[at] + 1u])
+            continue;
+        uint32_t index =
+            llm_added_longest(&vocab->view, vocab->added_start,
+                              (struct llm_slice){text.bytes + at, text.count - at}, false, &bytes);
         if (index == LLM_TOKEN_NONE)
             continue;
         const struct llm_vocab_added *added = &vocab->view.added[index];

@@ -18,6 +18,16 @@ struct llm_added_match {
     size_t end;
 };
 
+/*
+ * The longest added token that the text begins with.
+ *
+ *   start      the vocabulary's added_start
+ *   inside     among those that are found behind the normal form (user-defined pieces), else among the others
+ *   returns    its index among the added tokens, or LLM_TOKEN_NONE
+ */
+uint32_t llm_added_longest(const struct llm_vocab_view *view, const uint32_t start[257],
+                           struct llm_slice text, bool inside, size_t *out_bytes);
+
 /* The first added token at or after `from`. A special one that is not allowed is plain text, to its end. */
 bool llm_added_find(const llm_vocab *vocab, struct llm_slice text, size_t from, bool special,
                     struct llm_added_match *out_match);

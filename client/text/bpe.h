@@ -38,13 +38,23 @@ struct llm_bpe_symbol {
     uint32_t merged; /* its result */
 };
 
+struct llm_bpe_parts {
+    uint32_t left;
+    uint32_t right;
+};
+
 struct llm_bpe {
+    struct llm_bpe_parts
+        *parts;        /* [token_count] by token: its last pair; only where tokens are split */
+    bool gave_unknown; /* the last token given is an unknown one that the next joins; likewise */
     struct llm_bpe_symbol *symbols; /* [symbol_capacity] */
     size_t symbol_count;
     size_t symbol_capacity;
     uint64_t *heap; /* rank << 32 | position of the left symbol */
     size_t heap_count;
     size_t heap_capacity;
+    const uint32_t *
+        inside; /* [257] the vocabulary's added_start where it has user-defined pieces, else NULL */
     uint64_t steps; /* symbols made and heap levels walked, since creation */
 };
 

@@ -137,6 +137,7 @@ enum llm_status llm_encode(const llm_vocab *vocab, const char *text, size_t text
         return status;
     struct encoding e = {
         .vocab = vocab,
+        .bpe = {.inside = vocab->inside_count > 0 ? vocab->added_start : NULL},
         .sink = {.tokens = out_tokens, .capacity = out_tokens ? capacity_tokens : 0}};
     status = llm_splitter_init(&e.splitter, vocab, take_piece, &e, error);
     if (status != LLM_OK)

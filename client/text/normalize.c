@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include "client/text/charsmap.h"
 #include "client/text/utf8.h"
 
 #define MARK       "\xe2\x96\x81" /* U+2581 */
@@ -136,6 +137,13 @@ enum llm_status llm_normalize(const llm_vocab *vocab, struct llm_slice text, boo
 {
     size_t bytes = text.count;
     prefix = prefix && vocab->view.header->flags & LLM_VOCAB_PREFIX_SPACE;
+    if (llm_charsmap_wanted(vocab)) {
+        if (!llm_charsmap_normalize(vocab, text, prefix, buffer))
+            return llm_fail(error, LLM_ERR_MEMORY, "no memory to normalise %zu bytes of text",
+                            bytes);
+        *out_text = (struct llm_slice){buffer->bytes, buffer->count};
+        return LLM_OK;
+    }
     if (!change(vocab, prefix, &text, buffer))
         return llm_fail(error, LLM_ERR_MEMORY, "no memory to normalise %zu bytes of text", bytes);
     *out_text = text;

@@ -35,6 +35,8 @@ static void index_added(llm_vocab *vocab)
             i++;
     }
     vocab->added_start[256] = i;
+    for (i = 0; i < vocab->view.header->added_count; i++)
+        vocab->inside_count += (vocab->view.added[i].flags & LLM_ADDED_INSIDE) != 0;
 }
 
 enum llm_status llm_vocab_open(const void *image, size_t image_bytes, llm_vocab **out_vocab,

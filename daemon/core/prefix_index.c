@@ -135,12 +135,35 @@ static bool is_wider(const struct prefix_index *index, block_id block, block_id 
                                      prefix_domain_kind(index->entries[than].domain);
 }
 
+/* With few children to look at, a hash is not worth its time: a long history is a chain of only children. */
+#define FEW_CHILDREN 4u
+
+static bool find_among_few(const struct prefix_index *index, const struct prefix_root *root,
+                           block_id parent, const uint32_t *ids, uint32_t count,
+                           enum prefix_use need, block_id *out_found)
+{
+    block_id found = BLOCK_NONE;
+    uint32_t looks = 0;
+    for (block_id block = prefix_index_children(index, root, parent); block != BLOCK_NONE;
+         block = index->entries[block].older) {
+        if (++looks > FEW_CHILDREN)
+            return false;
+        if (entry_confirms(index, block, root, parent, ids, count) &&
+            allowed(root, index->entries[block].domain, need) && is_wider(index, block, found))
+            found = block;
+    }
+    *out_found = found;
+    return true;
+}
+
 block_id prefix_index_find(const struct prefix_index *index, const struct prefix_root *root,
                            block_id parent, const uint32_t *ids, uint32_t count,
                            enum prefix_use need)
 {
-    struct chain chain = prefix_index_chain(index, root, parent, ids, count);
     block_id found = BLOCK_NONE;
+    if (find_among_few(index, root, parent, ids, count, need, &found))
+        return found;
+    struct chain chain = prefix_index_chain(index, root, parent, ids, count);
     for (block_id block = *bucket_of(index, &chain); block != BLOCK_NONE;
          block = index->entries[block].next)
         if (chain_equal(&index->entries[block].chain, &chain) &&

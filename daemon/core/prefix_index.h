@@ -5,7 +5,8 @@
  *          the block that holds their rows. The root stands for everything else the rows depend on: model
  *          fingerprint, weight version, adapter, KV dtype. The chain value of a block, hash(parent's chain
  *          value, ids), finds the edge; comparing the parent block and the stored ids confirms it. A
- *          collision therefore costs time, never a token.
+ *          collision therefore costs time, never a token. A parent with a few children needs no hash: their ids are compared
+ *          at once, so that a long history is walked at the speed of comparing it.
  * Domains  Rows depend on ids only, so the hash knows no domain: who may use a block is a word of its own, kind
  *          << 32 | id (llm_domain() of shm/layout.h), and may be widened. Equal ids under one parent may stand
  *          in several domains, once in each. A parent is never narrower than its child: whoever may use the

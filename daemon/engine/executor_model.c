@@ -7,7 +7,9 @@
 #include "daemon/engine/engine.h"
 #include "daemon/engine/plan_text.h"
 #include "daemon/engine/vocabulary.h"
+#include "daemon/log.h"
 #include "daemon/model/model.h"
+#include "daemon/model/model_place.h"
 #include "daemon/sample/sampler.h"
 #include "kernels/kernels.h"
 #include "shm/check.h"
@@ -37,8 +39,8 @@ struct executor_model {
 
 struct opening {
     struct engine *engine;
-    const char *directory;
-    const char *name;
+    struct model_place place;
+    char name[LLM_NAME_BYTES]; /* a longer one is cut */
 };
 
 static enum llm_status open_file(void *self, const char *name, int *out_fd, struct llm_error *error)
@@ -46,10 +48,13 @@ static enum llm_status open_file(void *self, const char *name, int *out_fd, stru
     const struct opening *opening = self;
     if (!model_file_name_ok(name))
         return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a file name", name);
+    const struct model_place *place = &opening->place;
+    if (place->gguf[0] && !model_place_holds(place, name))
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "the model is the file %s alone", place->gguf);
     struct channel_message question = {.kind = CHANNEL_OPEN};
-    int used = snprintf(question.path, sizeof question.path, "%s/%s", opening->directory, name);
+    int used = snprintf(question.path, sizeof question.path, "%s/%s", place->directory, name);
     if (used < 0 || (size_t)used >= sizeof question.path)
-        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", opening->directory, name);
+        return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", place->directory, name);
     return link_ask(&opening->engine->link, &question, out_fd, error);
 }
 
@@ -62,6 +67,14 @@ static enum llm_status take_memory(void *self, const char *name, size_t bytes, v
     if (status == LLM_OK)
         kept_advise_huge(*out_address, bytes);
     return status;
+}
+
+/* A key that nobody knows, a tensor that is converted. */
+static void log_note(void *self, const char *sentence)
+{
+    const struct opening *opening = self;
+    log_event(LOG_LEVEL_INFO, "model file", log_text("name", opening->name),
+              log_text("note", sentence));
 }
 
 /* ---- Facts ----------------------------------------------------------------------------------------- */
@@ -100,13 +113,6 @@ static void fill_facts(struct executor_facts *out, const struct model_facts *fac
     for (uint32_t i = 0; i < facts->config.eos_token_count; i++)
         out->eos_ids[i] = (uint32_t)facts->config.eos_token_ids[i];
     fill_identity(out->identity, facts);
-}
-
-/* The last part of the directory's path: "/models/tinynotes" is "tinynotes". */
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
 }
 
 /* ---- Running --------------------------------------------------------------------------------------- */
@@ -287,16 +293,24 @@ static enum llm_status take_arrays(struct executor_model *self, const struct con
 static enum llm_status open_model(struct executor_model *self, struct engine *engine,
                                   const char *path, struct llm_error *error)
 {
-    struct opening opening = {.engine = engine, .directory = path, .name = name_of(path)};
-    const struct model_files files = {.open = open_file, .self = &opening};
+    struct opening opening = {.engine = engine};
+    enum llm_status status = model_place_from_path(path, &opening.place, error);
+    if (status != LLM_OK)
+        return status;
+    model_place_name(&opening.place, opening.name, sizeof opening.name);
+    const struct model_notes notes = {.note = log_note, .self = &opening};
+    const struct model_files files = {.open = open_file,
+                                      .self = &opening,
+                                      .gguf = opening.place.gguf[0] ? opening.place.gguf : NULL};
     const struct model_memory memory = {.take = take_memory, .self = &opening};
     const struct model_options options = {
         .stream = engine->stream,
         .batch_rows_max = (uint32_t)engine->config.limits.step_tokens,
         .logits_rows_max = logits_rows_max(&engine->config),
         .context_max_tokens = (uint32_t)engine->config.models.context_tokens,
+        .notes = &notes,
     };
-    enum llm_status status = model_open(&self->model, &files, &memory, &options, error);
+    status = model_open(&self->model, &files, &memory, &options, error);
     if (status != LLM_OK)
         return status;
     fill_facts(&self->base.facts, model_facts(self->model), opening.name, engine->stream);

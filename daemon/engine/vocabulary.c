@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/model/gguf.h"
 #include "daemon/model/json_file.h"
+#include "daemon/model/spm_file.h"
 #include "daemon/model/vocab_builder.h"
 
 #define DEFAULT_NAME "vocab"
@@ -28,6 +30,39 @@ static enum llm_status read_json(const struct model_files *files, const char *na
     return status;
 }
 
+/* All of tokenizer.model, which is small; a file that is not there leaves NULL. */
+static enum llm_status read_spm(const struct model_files *files, void **out_bytes,
+                                size_t *out_count, struct llm_error *error)
+{
+    static const char name[] = "tokenizer.model";
+    int fd;
+    enum llm_status status = files->open(files->self, name, &fd, error);
+    if (status == LLM_ERR_NOT_FOUND)
+        return LLM_OK;
+    struct model_file_stat stat = {.bytes = 0};
+    if (status == LLM_OK)
+        status = model_file_stat(fd, name, &stat, error);
+    else
+        return status;
+    void *bytes = NULL;
+    if (status == LLM_OK && stat.bytes > SPM_FILE_BYTES_MAX)
+        status = llm_fail(error, LLM_ERR_LIMIT, "%s: %llu bytes, at most %zu", name,
+                          (unsigned long long)stat.bytes, SPM_FILE_BYTES_MAX);
+    if (status == LLM_OK && !(bytes = malloc((size_t)stat.bytes + 1)))
+        status = llm_fail(error, LLM_ERR_MEMORY, "%s: no memory for %llu bytes", name,
+                          (unsigned long long)stat.bytes);
+    if (status == LLM_OK)
+        status = model_file_read(fd, name, 0, bytes, (size_t)stat.bytes, error);
+    close(fd);
+    if (status != LLM_OK) {
+        free(bytes);
+        return status;
+    }
+    *out_bytes = bytes;
+    *out_count = (size_t)stat.bytes;
+    return LLM_OK;
+}
+
 static struct vocab_facts facts_for_builder(const struct model_facts *facts, const char *name)
 {
     const struct model_config *config = &facts->config;
@@ -45,28 +80,66 @@ static struct vocab_facts facts_for_builder(const struct model_facts *facts, con
     return out;
 }
 
+/* What a model's files say about text; NULL or closed where they do not. */
+struct text_files {
+    json_t *tokenizer, *tokenizer_config;
+    void *spm;
+    size_t spm_bytes;
+    struct gguf gguf;
+    bool is_gguf;
+};
+
+static enum llm_status text_files_open(struct text_files *text, const struct model_files *files,
+                                       struct llm_error *error)
+{
+    const char *gguf_name = NULL;
+    *text = (struct text_files){.tokenizer = NULL};
+    enum llm_status status = model_format_find(files, &gguf_name, error);
+    if (status != LLM_OK)
+        return status;
+    text->is_gguf = gguf_name != NULL;
+    if (text->is_gguf)
+        return gguf_open(&text->gguf, files, gguf_name, error);
+    status = read_json(files, "tokenizer.json", &text->tokenizer, error);
+    if (status == LLM_OK && !text->tokenizer)
+        status = read_spm(files, &text->spm, &text->spm_bytes, error);
+    if (status == LLM_OK)
+        status = read_json(files, "tokenizer_config.json", &text->tokenizer_config, error);
+    return status;
+}
+
+static void text_files_close(struct text_files *text)
+{
+    free(text->spm);
+    gguf_close(&text->gguf);
+    json_decref(text->tokenizer);
+    json_decref(text->tokenizer_config);
+}
+
 static enum llm_status build(const struct model_files *files, const struct model_facts *facts,
                              const char *name, void **out_image, size_t *out_bytes,
                              struct llm_error *error)
 {
-    json_t *tokenizer = NULL, *tokenizer_config = NULL;
-    enum llm_status status = read_json(files, "tokenizer.json", &tokenizer, error);
-    if (status == LLM_OK)
-        status = read_json(files, "tokenizer_config.json", &tokenizer_config, error);
+    struct text_files text;
+    enum llm_status status = text_files_open(&text, files, error);
     if (status == LLM_OK) {
-        struct vocab_source source = {.tokenizer = tokenizer,
-                                      .tokenizer_config = tokenizer_config,
+        struct vocab_source source = {.tokenizer = text.tokenizer,
+                                      .spm = text.spm,
+                                      .spm_bytes = text.spm_bytes,
+                                      .gguf = text.is_gguf ? &text.gguf : NULL,
+                                      .tokenizer_config = text.tokenizer_config,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
         if (status == LLM_ERR_UNSUPPORTED) {
             log_event(LOG_LEVEL_WARN, "model is served by token ids only", log_text("name", name),
                       log_text("reason", error->message));
             source.tokenizer = NULL;
+            source.spm = NULL;
+            source.gguf = NULL;
             status = vocab_build(&source, out_image, out_bytes, error);
         }
     }
-    json_decref(tokenizer);
-    json_decref(tokenizer_config);
+    text_files_close(&text);
     return status;
 }
 

@@ -1,7 +1,7 @@
 /*
  * vocabulary.h - a model's vocab image, where clients can map it.
  *
- * Idea     Built once from tokenizer.json, deposited as the public memories "vocab/<model>" and, for the
+ * Idea     Built once from the model's tokeniser files, deposited as the public memories "vocab/<model>" and, for the
  *          default model, "vocab"; a restarted engine finds it there. The engine itself maps it for one thing:
  *          the bytes of a token, which stop strings are matched on.
  * Owner    The keeper holds the memories; the view borrows a mapping that lasts until the engine ends.

@@ -14,6 +14,7 @@
 #include "daemon/keeper/keeper.h"
 #include "daemon/keeper/settings.h"
 #include "daemon/log.h"
+#include "daemon/model/model_place.h"
 
 #define SETTINGS_MAX 64
 
@@ -40,7 +41,8 @@ static const struct argp_option option_table[] = {
     {"socket", 's', "PATH", 0, "listen here (daemon.socket)", 1},
     {"instance", 'I', "NAME", 0, "the status file is /llmd.<uid>.NAME (daemon.instance)", 1},
     {"idle-exit", 'i', "SECONDS", 0, "end after so long without a client (daemon.idle_exit_s)", 1},
-    {"model", 'm', "NAME|DIR", 0, "the default model (models.default); \"echo\" needs no files", 1},
+    {"model", 'm', "NAME|DIR|FILE", 0,
+     "the default model (models.default); \"echo\" needs no files", 1},
     {"threads", 't', "N", 0, "threads that compute (cpu.threads)", 1},
     {NULL, 0, NULL, 0, "Configuration:", 2},
     {"config", 'c', "FILE", 0, "read this configuration after the usual ones", 2},
@@ -79,10 +81,17 @@ static void add_socket(struct options *options, struct argp_state *state, const 
     add_pair(options, state, "daemon.socket", path);
 }
 
+/* A word without a slash is a name in the model directories, unless it is a GGUF file here. */
 static void add_model(struct options *options, struct argp_state *state, const char *model)
 {
     char path[PATH_MAX];
-    if (strchr(model, '/') && realpath(model, path))
+    struct model_place place;
+    bool here = strchr(model, '/') || (model_place_from_path(model, &place, NULL) == LLM_OK &&
+                                       place.gguf[0] && access(model, F_OK) == 0);
+    if (here && model_place_find(model, &place, NULL) == LLM_OK &&
+        model_place_path(&place, path, sizeof path, NULL) == LLM_OK)
+        model = path;
+    else if (here && realpath(model, path))
         model = path;
     add_pair(options, state, "models.default", model);
 }

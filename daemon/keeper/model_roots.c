@@ -26,6 +26,7 @@ static enum llm_status add_root(struct model_roots *roots, const char *path,
     struct model_root *root = &roots->roots[roots->count++];
     memcpy(root->path, canonical, strlen(canonical) + 1);
     root->fd = fd;
+    root->only = (struct model_place){.gguf = ""};
     return LLM_OK;
 }
 
@@ -37,31 +38,52 @@ static void add_builtin_root(struct model_roots *roots)
         (void)!add_root(roots, path, NULL);
 }
 
-static bool holds_model(const char *directory, char *out_path, size_t bytes)
+/* Whether there is a model at root/name; its path then, and what is wrong with it otherwise. */
+static enum llm_status look_beneath(const struct model_root *root, const char *name,
+                                    const char *ending, char *out_path, size_t bytes,
+                                    struct llm_error *error)
 {
-    char file[PATH_MAX], canonical[PATH_MAX];
-    int used = snprintf(file, sizeof file, "%s/config.json", directory);
-    if (used < 0 || (size_t)used >= sizeof file || access(file, R_OK) != 0 ||
-        !realpath(directory, canonical) || strlen(canonical) >= bytes)
-        return false;
-    memcpy(out_path, canonical, strlen(canonical) + 1);
-    return true;
+    char path[PATH_MAX];
+    struct model_place place;
+    int used = snprintf(path, sizeof path, "%s/%s%s", root->path, name, ending);
+    if (used < 0 || (size_t)used >= sizeof path)
+        return llm_fail(error, LLM_ERR_INVALID, "\"%.80s\" is too long for a model's name", name);
+    enum llm_status status = model_place_find(path, &place, error);
+    return status == LLM_OK ? model_place_path(&place, out_path, bytes, error) : status;
 }
 
 static enum llm_status find_by_name(const struct model_roots *roots, const char *name,
                                     char *out_path, size_t bytes, struct llm_error *error)
 {
+    static const char *const endings[] = {"", ".gguf"};
     char looked[192] = "";
     for (uint32_t i = 0; i < roots->count; i++) {
-        char directory[PATH_MAX];
-        int used = snprintf(directory, sizeof directory, "%s/%s", roots->roots[i].path, name);
-        if (used > 0 && (size_t)used < sizeof directory && holds_model(directory, out_path, bytes))
-            return LLM_OK;
+        for (int j = 0; j < 2; j++) {
+            enum llm_status status =
+                look_beneath(&roots->roots[i], name, endings[j], out_path, bytes, error);
+            if (status != LLM_ERR_NOT_FOUND)
+                return status;
+        }
         size_t at = strlen(looked);
         snprintf(looked + at, sizeof looked - at, "%s%s", i ? ", " : "", roots->roots[i].path);
     }
     return llm_fail(error, LLM_ERR_NOT_FOUND, "no model \"%s\" (looked in: %s)", name,
                     roots->count ? looked : "no directory is configured");
+}
+
+/* A directory becomes a root, a file's directory one for the file alone. */
+static enum llm_status find_by_path(struct model_roots *roots, char *preset, size_t bytes,
+                                    struct llm_error *error)
+{
+    struct model_place place;
+    struct stat stat_of_path;
+    bool directory = stat(preset, &stat_of_path) == 0 && S_ISDIR(stat_of_path.st_mode);
+    enum llm_status status = model_place_find(preset, &place, error);
+    if (status == LLM_OK)
+        status = add_root(roots, place.directory, error);
+    if (status == LLM_OK && !directory)
+        roots->roots[roots->count - 1].only = place;
+    return status == LLM_OK ? model_place_path(&place, preset, bytes, error) : status;
 }
 
 static enum llm_status find_model(struct model_roots *roots, char *preset, size_t bytes,
@@ -71,15 +93,11 @@ static enum llm_status find_model(struct model_roots *roots, char *preset, size_
         return LLM_OK;
     if (preset[0] == '\0' || strcmp(preset, ".") == 0 || strcmp(preset, "..") == 0)
         return llm_fail(error, LLM_ERR_INVALID, "\"%s\" is not a model's name", preset);
-    if (!strchr(preset, '/')) {
-        char name[CONFIG_PATH_BYTES];
-        snprintf(name, sizeof name, "%s", preset);
-        return find_by_name(roots, name, preset, bytes, error);
-    }
-    if (!holds_model(preset, preset, bytes))
-        return llm_fail(error, LLM_ERR_NOT_FOUND,
-                        "%s is not a model directory (no readable config.json in it)", preset);
-    return add_root(roots, preset, error);
+    if (strchr(preset, '/'))
+        return find_by_path(roots, preset, bytes, error);
+    char name[CONFIG_PATH_BYTES];
+    snprintf(name, sizeof name, "%s", preset);
+    return find_by_name(roots, name, preset, bytes, error);
 }
 
 enum llm_status model_roots_open(struct model_roots *roots, struct config *config,
@@ -105,20 +123,25 @@ void model_roots_close(struct model_roots *roots)
     roots->count = 0;
 }
 
-/* What follows the root in `path`; NULL when the path is not beneath it. */
+/* What follows the root in `path`; NULL when the path is not beneath it, or not the file that the root is for. */
 static const char *beneath(const struct model_root *root, const char *path)
 {
     size_t bytes = strlen(root->path);
     if (strncmp(path, root->path, bytes) != 0 || path[bytes] != '/')
         return NULL;
-    return path + bytes + 1;
+    const char *rest = path + bytes + 1;
+    return root->only.gguf[0] == '\0' || model_place_holds(&root->only, rest) ? rest : NULL;
 }
 
-static int open_beneath(int root_fd, const char *rest)
+/* A file that an administrator named may be a link to anywhere (downloads into a cache are); what a directory
+ * holds may not. */
+static int open_beneath(const struct model_root *root, const char *rest)
 {
     struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    return (int)syscall(SYS_openat2, root_fd, rest, &how, sizeof how);
+                           .resolve = RESOLVE_NO_MAGICLINKS};
+    if (root->only.gguf[0] == '\0')
+        how.resolve |= RESOLVE_BENEATH;
+    return (int)syscall(SYS_openat2, root->fd, rest, &how, sizeof how);
 }
 
 static enum llm_status check_regular(int fd, const char *path, struct llm_error *error)
@@ -149,7 +172,7 @@ enum llm_status model_roots_open_file(const struct model_roots *roots, const cha
         const char *rest = beneath(&roots->roots[i], path);
         if (!rest)
             continue;
-        int fd = open_beneath(roots->roots[i].fd, rest);
+        int fd = open_beneath(&roots->roots[i], rest);
         if (fd < 0) {
             status = open_reason(path, errno, error);
             continue; /* roots may lie within each other */

@@ -2,7 +2,8 @@
  * model_roots.h - which files the engine may read: those beneath the model directories, and no others.
  *
  * Idea     Roots are opened once, at start; the engine asks by absolute path, and the kernel resolves what
- *          follows the root with RESOLVE_BENEATH, so that no "..", symbolic link or race leads out.
+ *          follows the root with RESOLVE_BENEATH, so that no "..", symbolic link or race leads out. A model that was
+ *          named as a single GGUF file makes its directory a root for that file (and its split) alone; these may be links.
  * Owner    The descriptors are the keeper's.
  * Trust    Paths come from the engine. Only regular files are handed out, read-only.
  * Source   openat2(2).
@@ -13,6 +14,7 @@
 #include <stdint.h>
 
 #include "daemon/config.h"
+#include "daemon/model/model_place.h"
 #include "shm/status.h"
 
 #define MODEL_ROOTS_MAX (CONFIG_DIRECTORIES_MAX + 2) /* configured, chosen, built-in */
@@ -20,6 +22,7 @@
 struct model_root {
     char path[CONFIG_PATH_BYTES]; /* canonical */
     int fd;
+    struct model_place only; /* with a GGUF file: nothing else is opened through this root */
 };
 
 struct model_roots {
@@ -28,8 +31,8 @@ struct model_roots {
 };
 
 /*
- * Open the roots and find the default model: `config->models.preset` becomes the absolute directory that
- * holds its config.json ("echo" stays as it is).
+ * Open the roots and find the default model: `config->models.preset` becomes the absolute path of its directory or
+ * GGUF file ("echo" stays as it is). A name without '/' is looked for in the roots, as it is and with ".gguf".
  *
  *   returns   LLM_OK
  *             LLM_ERR_NOT_FOUND   no such model; the sentence lists where it was looked for

@@ -1,15 +1,15 @@
 #include "daemon/model/model.h"
 
-#include "daemon/model/llama.h"
+#include "daemon/model/family.h"
+#include "daemon/model/model_source.h"
 #include "daemon/model/plan.h"
-#include "daemon/model/safetensors.h"
+#include "daemon/model/rope_scaling.h"
 #include "daemon/model/weights.h"
 #include "shm/check.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define BATCH_ROWS_MAX     65536u
 #define BLOCK_BYTES_WANTED ((size_t)256 << 10)
@@ -100,8 +100,8 @@ static void fill_rope(struct model *m)
     struct kernel_rope rope = {.cos_sin = m->cos_sin,
                                .P = (int32_t)m->facts.config.context_max_tokens,
                                .D = (int32_t)m->facts.config.head_dim};
-    kernel_rope_frequencies(frequencies, rope.D, m->facts.config.rope_theta);
-    kernel_rope_fill(m->cos_sin, frequencies, rope.P, rope.D);
+    double scale = rope_scaling_frequencies(frequencies, &m->facts.config);
+    kernel_rope_fill(m->cos_sin, frequencies, scale, rope.P, rope.D);
     m->run.rope = rope;
 }
 
@@ -139,49 +139,27 @@ static enum llm_status check_options(const struct model_options *o, struct llm_e
     return LLM_OK;
 }
 
-/* Where config.json is missing, a GGUF file may be what is there instead; then that is what to say. */
-static enum llm_status read_config(const struct model_files *files, struct model_config *out_config,
-                                   struct llm_error *error)
-{
-    enum llm_status status = model_config_read(files, out_config, error);
-    int fd;
-    if (status != LLM_ERR_NOT_FOUND || files->open(files->self, "model.gguf", &fd, NULL) != LLM_OK)
-        return status;
-    close(fd);
-    return llm_fail(error, LLM_ERR_UNSUPPORTED,
-                    "the model is a GGUF file; this build reads config.json with safetensors");
-}
-
-static enum llm_status load_weights(struct model *m, const struct model_files *files,
+static enum llm_status load_weights(struct model *m, struct model_source *files,
                                     const struct model_memory *memory, struct llm_error *error)
 {
-    struct safetensors tensors;
-    enum llm_status status = safetensors_open(&tensors, files, error);
-    if (status != LLM_OK)
-        return status;
     struct weights_source source = {.plan = &m->plan,
                                     .config = &m->facts.config,
-                                    .tensors = &tensors,
+                                    .files = files,
+                                    .notes = m->options.notes,
                                     .stream = m->stream,
                                     .memory = memory};
-    status = weights_open(&m->weights, &source, error);
-    safetensors_close(&tensors);
-    return status;
+    return weights_open(&m->weights, &source, error);
 }
 
-static enum llm_status open_parts(struct model *m, const struct model_files *files,
+static enum llm_status open_parts(struct model *m, struct model_source *files,
                                   const struct model_memory *memory, struct llm_error *error)
 {
     struct model_config *config = &m->facts.config;
-    enum llm_status status = check_options(&m->options, error);
-    if (status == LLM_OK)
-        status = read_config(files, config, error);
-    if (status != LLM_OK)
-        return status;
+    *config = files->config;
     uint32_t wanted = m->options.context_max_tokens;
     if (wanted != 0 && wanted < config->context_max_tokens)
         config->context_max_tokens = wanted;
-    status = llama_plan(&m->plan, config, error);
+    enum llm_status status = model_family_plan(&m->plan, config, error);
     if (status == LLM_OK)
         status = plan_check(&m->plan, m->stream->ops, error);
     if (status == LLM_OK)
@@ -190,6 +168,21 @@ static enum llm_status open_parts(struct model *m, const struct model_files *fil
         return status;
     fill_facts(m);
     return take_activations(m, error);
+}
+
+static enum llm_status open_from_files(struct model *m, const struct model_files *files,
+                                       const struct model_memory *memory, struct llm_error *error)
+{
+    struct model_source source;
+    enum llm_status status = check_options(&m->options, error);
+    if (status == LLM_OK)
+        status = model_source_open(&source, files, m->options.notes, error);
+    if (status != LLM_OK)
+        return status;
+    status = open_parts(m, &source, memory, error);
+    model_source_close(&source);
+    m->options.notes = NULL; /* the caller's, for the call */
+    return status;
 }
 
 enum llm_status model_open(struct model **out_model, const struct model_files *files,
@@ -201,7 +194,7 @@ enum llm_status model_open(struct model **out_model, const struct model_files *f
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for a model");
     m->stream = options->stream;
     m->options = *options;
-    enum llm_status status = open_parts(m, files, memory, error);
+    enum llm_status status = open_from_files(m, files, memory, error);
     if (status != LLM_OK)
         model_close(m);
     else

@@ -1,5 +1,5 @@
 /*
- * model.h - one loaded model: from a directory of files to logits.
+ * model.h - one loaded model: from its files to logits.
  *
  * Idea     model_open() reads the configuration, builds the plan (a list of kernel calls), packs the
  *          weights into the backend's panels once, and takes every byte that a step will need.
@@ -21,6 +21,7 @@
 #include "daemon/model/model_config.h"
 #include "daemon/model/model_files.h"
 #include "daemon/model/model_memory.h"
+#include "daemon/model/model_notes.h"
 #include "kernels/kernels.h"
 #include "shm/status.h"
 
@@ -45,6 +46,7 @@ struct model_options {
     uint32_t batch_rows_max;      /* rows (tokens) of one forward, 1..65536 */
     uint32_t logits_rows_max; /* rows of one forward whose logits are wanted, 1..batch_rows_max */
     uint32_t context_max_tokens; /* longest sequence; 0: what the model's configuration allows */
+    const struct model_notes *notes; /* hears of strange keys and conversions; NULL: nobody does */
 };
 
 struct model_facts {
@@ -62,7 +64,8 @@ struct model_facts {
 /*
  * Open the model in `files`.
  *
- *   files, memory   used during the call; the memory taken stays in use until model_close()
+ *   files, memory, options->notes
+ *                   used during the call; the memory taken stays in use until model_close()
  *   returns         LLM_OK
  *                   LLM_ERR_NOT_FOUND     a file is not there
  *                   LLM_ERR_INVALID       a file says something impossible; the sentence names the key or tensor

@@ -1,5 +1,8 @@
 #include "daemon/model/model_config.h"
 
+#include "daemon/model/family.h"
+#include "daemon/model/model_config_key.h"
+#include "daemon/model/model_config_rope.h"
 #include "daemon/model/model_json.h"
 
 #include <inttypes.h>
@@ -7,98 +10,37 @@
 
 #define CONFIG_MAX_BYTES ((size_t)1 << 20)
 
-static const char CONFIG[] = "config.json";
-
-const char *model_architecture_name(enum model_architecture architecture)
-{
-    return architecture == MODEL_ARCHITECTURE_LLAMA ? "LlamaForCausalLM" : "unknown";
-}
-
-/* ---- one key at a time: absent, null, of another type, out of range ---- */
-
-static bool key_is_given(const json_t *root, const char *key)
-{
-    const json_t *value = json_object_get(root, key);
-    return value != NULL && !json_is_null(value);
-}
-
-static enum llm_status read_count(const json_t *root, const char *key, uint32_t max,
-                                  uint32_t *out_count, struct llm_error *error)
-{
-    const json_t *value = json_object_get(root, key);
-    if (value == NULL)
-        return llm_fail(error, LLM_ERR_INVALID, "%s has no \"%s\"", CONFIG, key);
-    if (!json_is_integer(value))
-        return llm_fail(error, LLM_ERR_INVALID, "%s: \"%s\" is not an integer", CONFIG, key);
-    json_int_t count = json_integer_value(value);
-    if (count < 1 || count > (json_int_t)max)
-        return llm_fail(error, LLM_ERR_INVALID,
-                        "%s: \"%s\" is %" JSON_INTEGER_FORMAT "; it must be 1..%" PRIu32, CONFIG,
-                        key, count, max);
-    *out_count = (uint32_t)count;
-    return LLM_OK;
-}
-
-static enum llm_status read_real(const json_t *root, const char *key, double low, double high,
-                                 double *out_real, struct llm_error *error)
-{
-    const json_t *value = json_object_get(root, key);
-    if (!json_is_number(value))
-        return llm_fail(error, LLM_ERR_INVALID, "%s: \"%s\" is missing or not a number", CONFIG,
-                        key);
-    double real = json_number_value(value);
-    if (!(real >= low && real <= high))
-        return llm_fail(error, LLM_ERR_INVALID, "%s: \"%s\" is %g; it must be %g..%g", CONFIG, key,
-                        real, low, high);
-    *out_real = real;
-    return LLM_OK;
-}
-
-static enum llm_status read_flag(const json_t *root, const char *key, bool *out_flag,
-                                 struct llm_error *error)
-{
-    const json_t *value = json_object_get(root, key);
-    if (value != NULL && !json_is_boolean(value))
-        return llm_fail(error, LLM_ERR_INVALID, "%s: \"%s\" is neither true nor false", CONFIG,
-                        key);
-    *out_flag = json_is_true(value);
-    return LLM_OK;
-}
+static const char CONFIG[] = MODEL_CONFIG_FILE;
 
 /* ---- what this build does not have ---- */
 
-static enum llm_status refuse_architecture(const json_t *root, struct llm_error *error)
+static enum llm_status find_family(const struct config_keys *keys,
+                                   const struct model_family **out_family, struct llm_error *error)
 {
-    const json_t *names = json_object_get(root, "architectures");
+    const json_t *names = json_object_get(keys->object, "architectures");
     const json_t *name = json_array_get(names, 0);
     if (!json_is_string(name))
         return llm_fail(error, LLM_ERR_INVALID,
                         "%s: \"architectures\" is missing or not a list of names", CONFIG);
-    const char *known = model_architecture_name(MODEL_ARCHITECTURE_LLAMA);
-    if (strcmp(json_string_value(name), known) != 0)
+    const struct model_family *family = model_family_find(json_string_value(name));
+    if (family == NULL) {
+        char known[MODEL_FAMILY_NAMES_BYTES];
+        model_family_names(known);
         return llm_fail(error, LLM_ERR_UNSUPPORTED,
                         "%s: architecture \"%s\" is not supported; this build runs %s", CONFIG,
                         json_show(json_string_value(name)).text, known);
+    }
+    *out_family = family;
     return LLM_OK;
 }
 
-static enum llm_status refuse_flag(const json_t *root, const char *key, struct llm_error *error)
-{
-    bool on = false;
-    enum llm_status status = read_flag(root, key, &on, error);
-    if (status == LLM_OK && on)
-        status = llm_fail(error, LLM_ERR_UNSUPPORTED,
-                          "%s: \"%s\" is true; this build has no bias terms", CONFIG, key);
-    return status;
-}
-
 /* A string that, where given, must be one of `names` (NULL-terminated). */
-static enum llm_status refuse_other_names(const json_t *root, const char *key,
+static enum llm_status refuse_other_names(const struct config_keys *keys, const char *key,
                                           const char *const *names, struct llm_error *error)
 {
-    if (!key_is_given(root, key))
+    if (!config_has(keys, key))
         return LLM_OK;
-    const json_t *value = json_object_get(root, key);
+    const json_t *value = json_object_get(keys->object, key);
     if (!json_is_string(value))
         return llm_fail(error, LLM_ERR_INVALID, "%s: \"%s\" is not a string", CONFIG, key);
     for (; *names != NULL; names++)
@@ -108,22 +50,16 @@ static enum llm_status refuse_other_names(const json_t *root, const char *key,
                     CONFIG, key, json_show(json_string_value(value)).text);
 }
 
-static enum llm_status refuse_features(const json_t *root, struct llm_error *error)
+static enum llm_status refuse_features(const struct config_keys *keys, struct llm_error *error)
 {
     static const char *const activations[] = {"silu", "swish", NULL};
     static const char *const types[] = {"float32", "bfloat16", "float16", NULL};
-    enum llm_status status = refuse_architecture(root, error);
+    enum llm_status status = refuse_other_names(keys, "hidden_act", activations, error);
     if (status == LLM_OK)
-        status = refuse_flag(root, "attention_bias", error);
+        status = refuse_other_names(keys, "torch_dtype", types, error);
     if (status == LLM_OK)
-        status = refuse_flag(root, "mlp_bias", error);
-    if (status == LLM_OK)
-        status = refuse_other_names(root, "hidden_act", activations, error);
-    if (status == LLM_OK)
-        status = refuse_other_names(root, "torch_dtype", types, error);
-    if (status == LLM_OK)
-        status = refuse_other_names(root, "dtype", types, error);
-    if (status == LLM_OK && key_is_given(root, "quantization_config"))
+        status = refuse_other_names(keys, "dtype", types, error);
+    if (status == LLM_OK && config_has(keys, "quantization_config"))
         status = llm_fail(error, LLM_ERR_UNSUPPORTED,
                           "%s has a \"quantization_config\"; quantised weights are not supported",
                           CONFIG);
@@ -132,41 +68,49 @@ static enum llm_status refuse_features(const json_t *root, struct llm_error *err
 
 /* ---- groups of keys ---- */
 
-static enum llm_status read_sizes(const json_t *root, struct model_config *c,
+static enum llm_status read_sizes(const struct config_keys *keys, struct model_config *c,
                                   struct llm_error *error)
 {
-    enum llm_status status = read_count(root, "hidden_size", 1u << 17, &c->hidden_size, error);
-    if (status == LLM_OK)
-        status = read_count(root, "intermediate_size", 1u << 20, &c->intermediate_size, error);
-    if (status == LLM_OK)
-        status = read_count(root, "num_hidden_layers", 2048, &c->layer_count, error);
-    if (status == LLM_OK)
-        status = read_count(root, "num_attention_heads", 4096, &c->head_count, error);
-    if (status == LLM_OK)
-        status = read_count(root, "vocab_size", 1u << 24, &c->vocab_size, error);
-    if (status == LLM_OK)
-        status =
-            read_count(root, "max_position_embeddings", 1u << 20, &c->context_max_tokens, error);
+    const struct {
+        const char *key;
+        uint32_t max;
+        uint32_t *out;
+    } sizes[] = {{"hidden_size", 1u << 17, &c->hidden_size},
+                 {"intermediate_size", 1u << 20, &c->intermediate_size},
+                 {"num_hidden_layers", 2048, &c->layer_count},
+                 {"num_attention_heads", 4096, &c->head_count},
+                 {"vocab_size", 1u << 24, &c->vocab_size},
+                 {"max_position_embeddings", 1u << 20, &c->context_max_tokens}};
+    enum llm_status status = LLM_OK;
+    for (size_t i = 0; status == LLM_OK && i < sizeof sizes / sizeof sizes[0]; i++)
+        status = config_read_count(keys, sizes[i].key, 1, sizes[i].max, sizes[i].out, error);
     return status;
 }
 
-static enum llm_status read_heads(const json_t *root, struct model_config *c,
-                                  struct llm_error *error)
+static enum llm_status read_kv_heads(const struct config_keys *keys, struct model_config *c,
+                                     struct llm_error *error)
 {
+    static const char key[] = "num_key_value_heads";
+    enum llm_status status = LLM_OK;
     c->kv_head_count = c->head_count;
-    if (key_is_given(root, "num_key_value_heads")) {
-        enum llm_status status =
-            read_count(root, "num_key_value_heads", c->head_count, &c->kv_head_count, error);
-        if (status != LLM_OK)
-            return status;
-    }
-    if (c->head_count % c->kv_head_count != 0)
-        return llm_fail(error, LLM_ERR_INVALID,
-                        "%s: \"num_attention_heads\" is %" PRIu32
-                        ", not a multiple of \"num_key_value_heads\", %" PRIu32,
-                        CONFIG, c->head_count, c->kv_head_count);
-    if (key_is_given(root, "head_dim"))
-        return read_count(root, "head_dim", 1024, &c->head_dim, error);
+    if (config_has(keys, key))
+        status = config_read_count(keys, key, 1, c->head_count, &c->kv_head_count, error);
+    if (status == LLM_OK && c->head_count % c->kv_head_count != 0)
+        status = llm_fail(error, LLM_ERR_INVALID,
+                          "%s: \"num_attention_heads\" is %" PRIu32
+                          ", not a multiple of \"%s\", %" PRIu32,
+                          CONFIG, c->head_count, key, c->kv_head_count);
+    return status;
+}
+
+/* The file's, else the family's usual width, else an equal share of the hidden size. */
+static enum llm_status read_head_dim(const struct config_keys *keys, struct model_config *c,
+                                     struct llm_error *error)
+{
+    if (config_has(keys, "head_dim"))
+        return config_read_count(keys, "head_dim", 1, 1024, &c->head_dim, error);
+    if (c->head_dim != 0)
+        return LLM_OK;
     if (c->hidden_size % c->head_count != 0)
         return llm_fail(error, LLM_ERR_INVALID,
                         "%s: \"hidden_size\" is %" PRIu32
@@ -184,34 +128,6 @@ static enum llm_status check_head_dim(const struct model_config *c, struct llm_e
                         " dimensions; it must be an even number up to 1024",
                         CONFIG, c->head_dim);
     return LLM_OK;
-}
-
-/* Rotary embeddings are described by "rope_theta" and "rope_scaling", in files of transformers 5 by one
- * object "rope_parameters". The only kind we have is the plain one, "default". */
-static enum llm_status read_rope(const json_t *root, struct model_config *c,
-                                 struct llm_error *error)
-{
-    static const char *const objects[] = {"rope_scaling", "rope_parameters"};
-    const json_t *theta_from = root;
-    for (int i = 0; i < 2; i++) {
-        if (!key_is_given(root, objects[i]))
-            continue;
-        const json_t *object = json_object_get(root, objects[i]);
-        const json_t *type = json_object_get(object, "rope_type");
-        if (type == NULL)
-            type = json_object_get(object, "type");
-        const char *name = json_is_string(type) ? json_string_value(type) : "?";
-        if (strcmp(name, "default") != 0)
-            return llm_fail(error, LLM_ERR_UNSUPPORTED,
-                            "%s: \"%s\" of type \"%s\" is not supported; only null or \"default\"",
-                            CONFIG, objects[i], json_show(name).text);
-        if (json_object_get(object, "rope_theta") != NULL)
-            theta_from = object;
-    }
-    c->rope_theta = 10000.0;
-    if (json_object_get(theta_from, "rope_theta") == NULL)
-        return LLM_OK;
-    return read_real(theta_from, "rope_theta", 1.0, 1e12, &c->rope_theta, error);
 }
 
 static enum llm_status add_eos(struct model_config *c, const char *file, const json_t *value,
@@ -235,7 +151,7 @@ static enum llm_status add_eos(struct model_config *c, const char *file, const j
 static enum llm_status read_eos(const json_t *root, const char *file, struct model_config *c,
                                 struct llm_error *error)
 {
-    if (!key_is_given(root, "eos_token_id"))
+    if (!config_has(&(struct config_keys){root, ""}, "eos_token_id"))
         return LLM_OK;
     const json_t *value = json_object_get(root, "eos_token_id");
     if (!json_is_array(value))
@@ -251,12 +167,13 @@ static enum llm_status read_eos(const json_t *root, const char *file, struct mod
     return LLM_OK;
 }
 
-static enum llm_status read_bos(const json_t *root, struct model_config *c, struct llm_error *error)
+static enum llm_status read_bos(const struct config_keys *keys, struct model_config *c,
+                                struct llm_error *error)
 {
     c->bos_token_id = -1;
-    if (!key_is_given(root, "bos_token_id"))
+    if (!config_has(keys, "bos_token_id"))
         return LLM_OK;
-    const json_t *value = json_object_get(root, "bos_token_id");
+    const json_t *value = json_object_get(keys->object, "bos_token_id");
     json_int_t id = json_integer_value(value);
     if (!json_is_integer(value) || id < 0 || id >= (json_int_t)c->vocab_size)
         return llm_fail(error, LLM_ERR_INVALID, "%s: \"bos_token_id\" is not an id in 0..%" PRIu32,
@@ -268,21 +185,31 @@ static enum llm_status read_bos(const json_t *root, struct model_config *c, stru
 static enum llm_status read_config(const json_t *root, struct model_config *c,
                                    struct llm_error *error)
 {
-    enum llm_status status = refuse_features(root, error);
+    const struct config_keys keys = {root, ""};
+    const struct model_family *family = NULL;
+    enum llm_status status = find_family(&keys, &family, error);
     if (status == LLM_OK)
-        status = read_sizes(root, c, error);
+        status = refuse_features(&keys, error);
     if (status == LLM_OK)
-        status = read_heads(root, c, error);
+        status = read_sizes(&keys, c, error);
+    if (status == LLM_OK) {
+        c->architecture = family->architecture;
+        status = family->read_keys(&keys, c, error);
+    }
+    if (status == LLM_OK)
+        status = read_kv_heads(&keys, c, error);
+    if (status == LLM_OK)
+        status = read_head_dim(&keys, c, error);
     if (status == LLM_OK)
         status = check_head_dim(c, error);
     if (status == LLM_OK)
-        status = read_real(root, "rms_norm_eps", 1e-12, 0.1, &c->rms_norm_eps, error);
+        status = config_read_real(&keys, "rms_norm_eps", 1e-12, 0.1, &c->rms_norm_eps, error);
     if (status == LLM_OK)
-        status = read_rope(root, c, error);
+        status = config_read_rope(&keys, c, error);
     if (status == LLM_OK)
-        status = read_flag(root, "tie_word_embeddings", &c->tied_embeddings, error);
+        status = config_read_flag(&keys, "tie_word_embeddings", &c->tied_embeddings, error);
     if (status == LLM_OK)
-        status = read_bos(root, c, error);
+        status = read_bos(&keys, c, error);
     if (status == LLM_OK)
         status = read_eos(root, CONFIG, c, error);
     return status;
@@ -305,7 +232,7 @@ static enum llm_status read_generation_config(const struct model_files *files,
 enum llm_status model_config_read(const struct model_files *files, struct model_config *out_config,
                                   struct llm_error *error)
 {
-    struct model_config c = {.architecture = MODEL_ARCHITECTURE_LLAMA};
+    struct model_config c = {0};
     json_t *root = NULL;
     enum llm_status status = model_json_read(files, CONFIG, CONFIG_MAX_BYTES, &root, error);
     if (status == LLM_OK)

@@ -4,11 +4,13 @@
  * Idea     Every later size is a product of these numbers, so this is the one place where a number is
  *          believed: each field has a type and a range, and the ranges are such that every product the
  *          runtime forms fits in 63 bits. A key that we do not know is ignored; one that we need and that
- *          is missing, of another type or out of range is named, and so is a feature that this build does
- *          not have (an unknown architecture, scaled rotary embeddings, biases).
+ *          is missing, of another type or out of range is named, and so is one that asks for what this build
+ *          does not have (an unknown architecture, kind of scaling or activation, quantised weights).
+ * Parts    model_config_key reads one key, model_config_rope the rotary embeddings, model_config_window the
+ *          windows of layers; what belongs to one architecture stands in its file (llama.c, ...; family.h).
  * Owner    A plain value; nothing to close.
  * Trust    The file is hostile: at most 1 MiB of it is read.
- * See      https://huggingface.co/docs/transformers/model_doc/llama (LlamaConfig), daemon/model/README.md,
+ * See      https://huggingface.co/docs/transformers/model_doc/llama (LlamaConfig), docs/MODELS.md,
  *          tests/daemon/test_model_config.c.
  */
 #ifndef LLM_DAEMON_MODEL_MODEL_CONFIG_H
@@ -20,10 +22,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODEL_EOS_IDS_MAX 16
+#define MODEL_EOS_IDS_MAX       16
+#define MODEL_ROPE_DIVISORS_MAX 128
 
 enum model_architecture {
-    MODEL_ARCHITECTURE_LLAMA, /* "LlamaForCausalLM": RMSNorm, RoPE, GQA, SwiGLU */
+    MODEL_ARCHITECTURE_LLAMA,   /* "LlamaForCausalLM": RMSNorm, RoPE, GQA, SwiGLU */
+    MODEL_ARCHITECTURE_MISTRAL, /* "MistralForCausalLM": the same with a window */
+    MODEL_ARCHITECTURE_QWEN2,   /* "Qwen2ForCausalLM": Q, K and V have biases */
+    MODEL_ARCHITECTURE_QWEN3,   /* "Qwen3ForCausalLM": heads of Q and K are normalised */
 };
 
 /* How positions beyond the trained ones turn (kernels.h, kernel_rope_frequencies()); sources beside each. */
@@ -43,6 +49,9 @@ struct model_rope {
     double
         attention_factor; /* YARN: of cosines and sines; 0.1 ln(factor) + 1 unless the file says */
     uint32_t original_context_tokens; /* LLAMA3, YARN: what the model was first trained for */
+    bool between_dimensions; /* YARN: bands need not end at whole dimensions ("truncate": false) */
+    uint32_t divisor_count; /* 0, or head_dim / 2: frequency i is divided by divisors[i] besides; */
+    float divisors[MODEL_ROPE_DIVISORS_MAX]; /* GGUF files of Llama 3.1 have its bands so */
 };
 
 struct model_config {
@@ -58,7 +67,7 @@ struct model_config {
     uint32_t context_max_tokens;    /* max_position_embeddings, 1..2^20 */
     double rms_norm_eps;            /* [1e-12, 0.1] */
     double rope_theta;              /* [1, 1e12]; 10000 unless the file says */
-    struct model_rope rope;         /* all zero: MODEL_ROPE_DEFAULT */
+    struct model_rope rope;         /* of the other kinds' numbers all are zero */
     uint32_t sliding_window;        /* tokens a token sees, itself included; 0: all before it */
     uint32_t full_attention_layers; /* so many first layers see everything in spite of the window */
     bool qkv_bias;                  /* the Q, K and V projections have bias vectors, */

@@ -45,6 +45,29 @@ struct model_files model_files_below(struct model_directory *directory)
     return (struct model_files){.open = directory_open_file, .self = directory};
 }
 
+static bool holds(const struct model_files *files, const char *name)
+{
+    int fd;
+    enum llm_status status = files->open(files->self, name, &fd, NULL);
+    if (status == LLM_OK)
+        close(fd);
+    return status != LLM_ERR_NOT_FOUND; /* what cannot be opened is there; its reader says why */
+}
+
+enum llm_status model_format_find(const struct model_files *files, const char **out_gguf,
+                                  struct llm_error *error)
+{
+    static const char preset[] = "model.gguf";
+    const char *gguf = files->gguf;
+    if (gguf == NULL && !holds(files, "config.json") && holds(files, preset))
+        gguf = preset;
+    if (gguf == NULL && !holds(files, "config.json"))
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "the model has neither config.json nor %s",
+                        preset);
+    *out_gguf = gguf;
+    return LLM_OK;
+}
+
 enum llm_status model_file_stat(int fd, const char *name, struct model_file_stat *out_stat,
                                 struct llm_error *error)
 {

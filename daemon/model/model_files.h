@@ -20,6 +20,9 @@
 #include <stdint.h>
 
 struct model_files {
+    /* The name of the GGUF file that the model is (of a split: its first); NULL: a directory in Hugging Face's
+     * layout, or whatever else model_format_find() recognises. */
+    const char *gguf;
     /* Open `name` read-only. LLM_ERR_NOT_FOUND when there is no such file; *out_fd is the caller's. */
     enum llm_status (*open)(void *self, const char *name, int *out_fd, struct llm_error *error);
     void *self;
@@ -31,6 +34,12 @@ struct model_directory {
     int directory_fd;
 };
 struct model_files model_files_below(struct model_directory *directory);
+
+/* Which of the formats the files are in: `files->gguf` where that is given, else Hugging Face's where there is
+ * a config.json, else a GGUF file named model.gguf. *out_gguf is the GGUF file's name, NULL for Hugging Face's.
+ * LLM_ERR_NOT_FOUND when there is neither. */
+LLM_MUST_CHECK enum llm_status model_format_find(const struct model_files *files,
+                                                 const char **out_gguf, struct llm_error *error);
 
 /* One path component: not empty, at most 255 bytes, no '/', not "." or "..", no control characters. */
 bool model_file_name_ok(const char *name);

@@ -7,11 +7,17 @@
 #include <string.h>
 
 static const char *const op_names[PLAN_OP_COUNT] = {
-    [PLAN_EMBED] = "embed",           [PLAN_EMBED_MATRIX] = "embed_matrix",
-    [PLAN_RMSNORM] = "rmsnorm",       [PLAN_LINEAR] = "linear",
-    [PLAN_LINEAR_ADD] = "linear_add", [PLAN_ROPE] = "rope",
-    [PLAN_KV_APPEND] = "kv_append",   [PLAN_ATTENTION] = "attention",
-    [PLAN_SILU_MUL] = "silu_mul",     [PLAN_GATHER] = "gather_rows",
+    [PLAN_EMBED] = "embed",
+    [PLAN_EMBED_MATRIX] = "embed_matrix",
+    [PLAN_RMSNORM] = "rmsnorm",
+    [PLAN_LINEAR] = "linear",
+    [PLAN_LINEAR_ADD] = "linear_add",
+    [PLAN_ROPE] = "rope",
+    [PLAN_KV_APPEND] = "kv_append",
+    [PLAN_ATTENTION] = "attention",
+    [PLAN_SILU_MUL] = "silu_mul",
+    [PLAN_GATHER] = "gather_rows",
+    [PLAN_RMSNORM_HEADS] = "rmsnorm_heads",
 };
 
 static const struct plan_view no_view = {.slot = -1};
@@ -79,6 +85,7 @@ struct plan_step *plan_add_step(struct plan *plan, enum plan_op op, enum plan_ro
                                .rows = rows,
                                .layer = layer,
                                .weight = PLAN_NO_WEIGHT,
+                               .bias = PLAN_NO_WEIGHT,
                                .out = no_view,
                                .in = no_view,
                                .in2 = no_view};
@@ -102,6 +109,7 @@ static bool linears_merge(const struct plan *plan, const struct plan_step *a,
 {
     return a->op == PLAN_LINEAR && b->op == PLAN_LINEAR && a->rows == b->rows &&
            views_equal(a->in, b->in) && views_adjoin(a->out, b->out) &&
+           (a->bias == PLAN_NO_WEIGHT) == (b->bias == PLAN_NO_WEIGHT) &&
            plan->weights[a->weight].part_count + plan->weights[b->weight].part_count <=
                PLAN_PARTS_MAX;
 }
@@ -121,9 +129,12 @@ static void drop_empty_weights(struct plan *plan)
     for (int32_t w = 0; w < plan->weight_count; w++) {
         if (plan->weights[w].part_count == 0)
             continue;
-        for (int32_t i = 0; i < plan->step_count; i++)
+        for (int32_t i = 0; i < plan->step_count; i++) {
             if (plan->steps[i].weight == w)
                 plan->steps[i].weight = kept;
+            if (plan->steps[i].bias == w)
+                plan->steps[i].bias = kept;
+        }
         plan->weights[kept++] = plan->weights[w];
     }
     plan->weight_count = kept;
@@ -137,6 +148,8 @@ void plan_merge_linears(struct plan *plan)
         const struct plan_step *b = &plan->steps[i];
         if (linears_merge(plan, a, b)) {
             weights_stack(&plan->weights[a->weight], &plan->weights[b->weight]);
+            if (a->bias != PLAN_NO_WEIGHT)
+                weights_stack(&plan->weights[a->bias], &plan->weights[b->bias]);
             a->out.width += b->out.width;
         } else {
             plan->steps[++last] = *b;
@@ -173,28 +186,42 @@ static bool view_is_whole(const struct plan *plan, struct plan_view view)
     return view.slot >= 0 && views_equal(view, plan_whole(plan, view.slot));
 }
 
-static void check_weight(const struct plan *plan, const struct plan_step *step)
+/* The weight of that index, its parts counted; NULL for none. */
+static const struct plan_weight *checked_weight(const struct plan *plan, int32_t index)
 {
-    if (step->weight == PLAN_NO_WEIGHT)
-        return;
-    CHECK(step->weight < plan->weight_count);
-    const struct plan_weight *weight = &plan->weights[step->weight];
+    if (index == PLAN_NO_WEIGHT)
+        return NULL;
+    CHECK(index < plan->weight_count);
+    const struct plan_weight *weight = &plan->weights[index];
     int32_t rows = 0;
     for (int32_t i = 0; i < weight->part_count; i++)
         rows += weight->parts[i].rows;
     CHECK(rows == weight->N);
-    if (step->op == PLAN_LINEAR || step->op == PLAN_LINEAR_ADD)
-        CHECK(step->in.width == weight->K && step->out.width == weight->N);
-    else
+    return weight;
+}
+
+static void check_weight(const struct plan *plan, const struct plan_step *step)
+{
+    const struct plan_weight *weight = checked_weight(plan, step->weight);
+    const struct plan_weight *bias = checked_weight(plan, step->bias);
+    bool linear = step->op == PLAN_LINEAR || step->op == PLAN_LINEAR_ADD;
+    if (linear)
+        CHECK(weight != NULL && step->in.width == weight->K && step->out.width == weight->N);
+    else if (step->op == PLAN_RMSNORM_HEADS)
+        CHECK(weight != NULL && weight->K == plan->head_dim);
+    else if (weight != NULL)
         CHECK(step->out.width == weight->K);
+    if (bias != NULL)
+        CHECK(linear && bias->kind == PLAN_WEIGHT_VECTOR && bias->N == step->out.width &&
+              bias->K == 1);
 }
 
 /* A view that is a part of a slot's row needs an op that takes a stride. */
 static void check_step(const struct plan *plan, const struct plan_step *step)
 {
     const struct plan_view views[] = {step->out, step->in, step->in2};
-    bool strided =
-        step->op == PLAN_ROPE || step->op == PLAN_KV_APPEND || step->op == PLAN_ATTENTION;
+    bool strided = step->op == PLAN_ROPE || step->op == PLAN_RMSNORM_HEADS ||
+                   step->op == PLAN_KV_APPEND || step->op == PLAN_ATTENTION;
     for (size_t i = 0; i < 3; i++) {
         if (views[i].slot < 0)
             continue;
@@ -216,6 +243,8 @@ static bool ops_have(const struct kernel_ops *ops, enum plan_op op)
     case PLAN_LINEAR:
     case PLAN_LINEAR_ADD:
         return ops->linear != NULL;
+    case PLAN_RMSNORM_HEADS:
+        return ops->rmsnorm_heads != NULL;
     case PLAN_ROPE:
         return ops->rope != NULL;
     case PLAN_KV_APPEND:
@@ -256,6 +285,23 @@ static int32_t stride_of(const struct plan *plan, struct plan_view view)
     return plan->slots[view.slot].width;
 }
 
+static void run_linear(const struct plan_step *step, const struct plan_run *run, int32_t rows)
+{
+    const float *bias = step->bias == PLAN_NO_WEIGHT ? NULL : run->weights[step->bias].vector;
+    run->stream->ops->linear(run->stream, at(run, step->out), at(run, step->in),
+                             &run->weights[step->weight].matrix, bias, rows,
+                             step->op == PLAN_LINEAR ? KERNEL_LINEAR_STORE : KERNEL_LINEAR_ADD);
+}
+
+static void run_attention(const struct plan *plan, const struct plan_step *step,
+                          const struct plan_run *run)
+{
+    struct kernel_attention attention = {.scale = plan->attention_scale, .window = step->window};
+    run->stream->ops->attention(run->stream, at(run, step->out), at(run, step->in),
+                                stride_of(plan, step->in), run->kv, step->layer, run->sequences,
+                                run->S, step->in.width / plan->head_dim, &attention);
+}
+
 static void run_step(const struct plan *plan, const struct plan_step *step,
                      const struct plan_run *run)
 {
@@ -277,8 +323,12 @@ static void run_step(const struct plan *plan, const struct plan_step *step,
         break;
     case PLAN_LINEAR:
     case PLAN_LINEAR_ADD:
-        ops->linear(run->stream, at(run, step->out), at(run, step->in), &weight->matrix, NULL, rows,
-                    step->op == PLAN_LINEAR ? KERNEL_LINEAR_STORE : KERNEL_LINEAR_ADD);
+        run_linear(step, run, rows);
+        break;
+    case PLAN_RMSNORM_HEADS:
+        ops->rmsnorm_heads(run->stream, at(run, step->out), stride_of(plan, step->out),
+                           weight->vector, rows, step->out.width / plan->head_dim, plan->head_dim,
+                           plan->eps);
         break;
     case PLAN_ROPE:
         ops->rope(run->stream, at(run, step->out), stride_of(plan, step->out), run->positions,
@@ -289,9 +339,7 @@ static void run_step(const struct plan *plan, const struct plan_step *step,
                        stride_of(plan, step->in), run->sequences, run->S);
         break;
     case PLAN_ATTENTION:
-        ops->attention(run->stream, at(run, step->out), at(run, step->in),
-                       stride_of(plan, step->in), run->kv, step->layer, run->sequences, run->S,
-                       step->in.width / plan->head_dim, &plan->attention);
+        run_attention(plan, step, run);
         break;
     case PLAN_SILU_MUL:
         ops->silu_mul(run->stream, at(run, step->out), at(run, step->in), rows, step->out.width);
@@ -340,13 +388,19 @@ static void print_step(const struct plan *plan, const struct plan_step *step, FI
     print_view(plan, step->out, to, sizeof to);
     print_view(plan, step->in, from, sizeof from);
     print_view(plan, step->in2, from2, sizeof from2);
-    fprintf(out, "%5s  %-12s %c  %-14s %s%s%s", layer, op_names[step->op],
+    fprintf(out, "%5s  %-13s %c  %-14s %s%s%s", layer, op_names[step->op],
             step->rows == PLAN_ROWS_BATCH ? 'T' : 'L', to, from, step->in2.slot < 0 ? "" : ", ",
             step->in2.slot < 0 ? "" : from2);
     if (step->weight != PLAN_NO_WEIGHT) {
         fprintf(out, "  ");
         print_weight(&plan->weights[step->weight], out);
     }
+    if (step->bias != PLAN_NO_WEIGHT) {
+        fprintf(out, " + ");
+        print_weight(&plan->weights[step->bias], out);
+    }
+    if (step->window > 0)
+        fprintf(out, "  window %d", step->window);
     fputc('\n', out);
 }
 
@@ -357,7 +411,7 @@ void plan_print(const struct plan *plan, FILE *out)
     for (int32_t i = 0; i < plan->slot_count; i++)
         fprintf(out, "slot   %-12s [%c, %d]\n", plan->slots[i].name,
                 plan->slots[i].rows == PLAN_ROWS_BATCH ? 'T' : 'L', plan->slots[i].width);
-    fprintf(out, "layer  op           rows out            in  weight [N, K]\n");
+    fprintf(out, "layer  op            rows out            in  weight [N, K]\n");
     for (int32_t i = 0; i < plan->step_count; i++)
         print_step(plan, &plan->steps[i], out);
 }

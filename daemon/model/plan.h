@@ -15,7 +15,7 @@
  *          token whose logits are wanted (L): most of a prompt's rows end where their keys and values do.
  * Owner    The plan owns its lists; slot and weight memory is given to plan_run() by the model.
  * Threads  Constant once built.
- * See      daemon/model/llama.c (the calls of Llama), model_print_plan(), daemon/model/README.md.
+ * See      daemon/model/decoder.h (what families are put together from), llama.c, model_print_plan(), daemon/model/README.md.
  */
 #ifndef LLM_DAEMON_MODEL_PLAN_H
 #define LLM_DAEMON_MODEL_PLAN_H
@@ -28,16 +28,17 @@
 #include <stdio.h>
 
 enum plan_op {
-    PLAN_EMBED,        /* out = table[ids] */
-    PLAN_EMBED_MATRIX, /* out = matrix[ids], the tied output projection */
-    PLAN_RMSNORM,      /* out = rmsnorm(in) * gain */
-    PLAN_LINEAR,       /* out = in * matrix^T */
-    PLAN_LINEAR_ADD,   /* out += in * matrix^T */
-    PLAN_ROPE,         /* turn the heads of `out` in place */
-    PLAN_KV_APPEND,    /* in: keys, in2: values -> the layer's blocks */
-    PLAN_ATTENTION,    /* out = attention(in: queries) over the layer's blocks */
-    PLAN_SILU_MUL,     /* out = silu(gate) * up; in: gate|up */
-    PLAN_GATHER,       /* out = the rows of `in` whose logits are wanted */
+    PLAN_EMBED,         /* out = table[ids] */
+    PLAN_EMBED_MATRIX,  /* out = matrix[ids], the tied output projection */
+    PLAN_RMSNORM,       /* out = rmsnorm(in) * gain */
+    PLAN_LINEAR,        /* out = in * matrix^T (+ bias) */
+    PLAN_LINEAR_ADD,    /* out += in * matrix^T (+ bias) */
+    PLAN_RMSNORM_HEADS, /* normalise the heads of `out` in place, one gain for all */
+    PLAN_ROPE,          /* turn the heads of `out` in place */
+    PLAN_KV_APPEND,     /* in: keys, in2: values -> the layer's blocks */
+    PLAN_ATTENTION,     /* out = attention(in: queries) over the layer's blocks */
+    PLAN_SILU_MUL,      /* out = silu(gate) * up; in: gate|up */
+    PLAN_GATHER,        /* out = the rows of `in` whose logits are wanted */
     PLAN_OP_COUNT
 };
 
@@ -67,12 +68,12 @@ struct plan_view {
 enum plan_weight_kind {
     PLAN_WEIGHT_MATRIX, /* packed by the backend, N outputs of K inputs */
     PLAN_WEIGHT_TABLE,  /* kept as in the file, row by row */
-    PLAN_WEIGHT_VECTOR  /* [K] f32 */
+    PLAN_WEIGHT_VECTOR  /* N * K numbers as f32: a gain has N = 1, a bias K = 1 */
 };
 
 struct plan_weight {
     enum plan_weight_kind kind;
-    int32_t N, K; /* all parts together; a vector has N = 1 */
+    int32_t N, K; /* all parts together */
     int32_t part_count;
     struct plan_part {
         char tensor[PLAN_TENSOR_NAME_BYTES];
@@ -85,6 +86,8 @@ struct plan_step {
     enum plan_rows rows;
     int32_t layer;  /* PLAN_NO_LAYER before and after the layers */
     int32_t weight; /* index into plan->weights, PLAN_NO_WEIGHT for none */
+    int32_t bias;   /* LINEAR, LINEAR_ADD: as `weight`, a vector with a number per output */
+    int32_t window; /* ATTENTION: tokens a token sees, itself included; 0: all before it */
     struct plan_view out, in, in2;
 };
 
@@ -92,7 +95,7 @@ struct plan {
     const char *architecture;
     int32_t layer_count, head_dim;
     float eps;
-    struct kernel_attention attention;
+    float attention_scale; /* of the scores */
     struct plan_slot slots[PLAN_SLOTS_MAX];
     int32_t slot_count;
     struct plan_step *steps; /* [step_count] in the order of execution */
@@ -121,7 +124,8 @@ struct plan_step *plan_add_step(struct plan *plan, enum plan_op op, enum plan_ro
 /* ---- passes; each leaves a plan that computes the same numbers ---- */
 
 /* LINEAR steps that follow each other, read the same view and write neighbouring columns of one slot become one
- * step with one matrix: Q|K|V, gate|up. An output's sum is its own row's, so no number changes. */
+ * step with one matrix, and one bias where all have one: Q|K|V, gate|up. An output's sum is its own row's, so no
+ * number changes. */
 void plan_merge_linears(struct plan *plan);
 /* ROPE steps that follow each other over neighbouring columns become one: Q|K. */
 void plan_merge_ropes(struct plan *plan);

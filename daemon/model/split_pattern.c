@@ -139,6 +139,14 @@ static enum llm_status compile_check(const char *pattern, size_t bytes, struct l
                     (const char *)reason, (size_t)offset);
 }
 
+/* White space at the end, as DeepSeek's files cut it: searched for from each place of a long run of spaces that is not at
+ * the end, it costs the square of the run. A match can only begin where the run does. */
+static bool is_trailing_space(const char *source, size_t bytes)
+{
+    return bytes == 4 && memcmp(source, "\\s+$", 4) == 0;
+}
+static const char trailing_space[] = "(?<!\\s)\\s+$";
+
 enum llm_status split_pattern_rewrite(const char *source, size_t bytes, bool literal,
                                       char **out_pattern, struct llm_error *error)
 {
@@ -153,6 +161,8 @@ enum llm_status split_pattern_rewrite(const char *source, size_t bytes, bool lit
     enum llm_status status = LLM_OK;
     if (literal)
         quote(&r, source, bytes);
+    else if (is_trailing_space(source, bytes))
+        status = rewrite(&r, trailing_space, sizeof trailing_space - 1, error);
     else
         status = rewrite(&r, source, bytes, error);
     if (status == LLM_OK && r.too_long)

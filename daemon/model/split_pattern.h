@@ -4,7 +4,8 @@
  * Idea     tokenizer.json patterns are written for Oniguruma (Ruby syntax). On the constructs they use, PCRE2
  *          with UTF and UCP agrees except for the white-space class (U+180E) and the word class (marks and
  *          connectors), so those four escapes are replaced by explicit sets. An escape that means
- *          something else in the two languages is refused instead of being matched differently.
+ *          something else in the two languages is refused instead of being matched differently. One pattern that
+ *          files really have and that takes quadratic time is written so that it takes linear time.
  * Trust    Patterns are hostile: bounded in length, compiled once here so that a bad one is named at load;
  *          what a match may cost is bounded where it is used (client/text/split.c).
  * See      pcre2pattern(3), https://github.com/kkos/oniguruma/blob/master/doc/RE.

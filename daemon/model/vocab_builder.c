@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/gguf.h"
 #include "daemon/model/model_json.h"
 #include "daemon/model/vocab_draft.h"
 #include "shm/check.h"
@@ -117,6 +118,20 @@ static void choose_prefix(struct vocab_draft *draft, const struct vocab_source *
     }
 }
 
+/* add_eos_token likewise. */
+static void choose_suffix(struct vocab_draft *draft, const struct vocab_source *source)
+{
+    const json_t *add = json_object_get(source->tokenizer_config, "add_eos_token");
+    uint32_t eos = named_token(draft, source, "eos_token"), count = draft->suffix_count;
+    bool has = count > 0 && draft->suffix_ids[count - 1] == eos;
+    if (eos == LLM_TOKEN_NONE || !json_is_boolean(add) || json_is_true(add) == has)
+        return;
+    if (has)
+        draft->suffix_count--;
+    else if (count < LLM_VOCAB_AFFIXES_MAX)
+        draft->suffix_ids[draft->suffix_count++] = eos;
+}
+
 /* ---- Facts ---------------------------------------------------------------------------------------- */
 
 static enum llm_status check_facts(const struct vocab_facts *facts, uint32_t token_count,
@@ -135,17 +150,34 @@ static enum llm_status check_facts(const struct vocab_facts *facts, uint32_t tok
     return LLM_OK;
 }
 
-static enum llm_status read_tokenizer(struct vocab_draft *draft, const struct vocab_source *source,
-                                      struct llm_error *error)
+static enum llm_status read_json(struct vocab_draft *draft, const struct vocab_source *source,
+                                 struct llm_error *error)
 {
     enum llm_status status = vocab_pipeline_read(draft, source->tokenizer, error);
     if (status == LLM_OK)
         status = vocab_tokens_read(draft, source->tokenizer, source->facts.token_count, error);
     if (status == LLM_OK)
         status = read_post_processor(draft, source->tokenizer, error);
+    return status;
+}
+
+static enum llm_status read_tokenizer(struct vocab_draft *draft, const struct vocab_source *source,
+                                      struct llm_error *error)
+{
+    enum llm_status status;
+    draft->file = source->tokenizer ? "tokenizer.json"
+                  : source->spm     ? "tokenizer.model"
+                                    : source->gguf->files[0].name;
+    if (source->tokenizer)
+        status = read_json(draft, source, error);
+    else if (source->spm)
+        status = vocab_spm_read(draft, source, error);
+    else
+        status = vocab_gguf_read(draft, source, error);
     if (status == LLM_OK) {
         choose_ends(draft, source);
         choose_prefix(draft, source);
+        choose_suffix(draft, source);
     }
     return status;
 }
@@ -170,6 +202,7 @@ void vocab_draft_close(struct vocab_draft *draft)
     free(draft->text);
     free(draft->merges);
     free(draft->added);
+    free(draft->charsmap);
     for (uint32_t i = 0; i < draft->split_count; i++)
         free(draft->splits[i].pattern);
     *draft = (struct vocab_draft){.kind = LLM_VOCAB_TOKENS_ONLY};
@@ -189,11 +222,12 @@ enum llm_status vocab_build(const struct vocab_source *source, void **out_image,
     memcpy(draft.eos_ids, facts->eos_ids, sizeof draft.eos_ids);
     memset(draft.byte_tokens, 0xff, sizeof draft.byte_tokens); /* LLM_TOKEN_NONE */
     enum llm_status status = LLM_OK;
-    if (facts->token_count || !source->tokenizer)
+    bool has_tokenizer = source->tokenizer || source->spm || source->gguf;
+    if (facts->token_count || !has_tokenizer)
         status = check_facts(facts, facts->token_count, error);
     if (status == LLM_OK)
-        status = source->tokenizer ? read_tokenizer(&draft, source, error)
-                                   : no_tokenizer(&draft, source, error);
+        status = has_tokenizer ? read_tokenizer(&draft, source, error)
+                               : no_tokenizer(&draft, source, error);
     if (status == LLM_OK)
         status = check_facts(facts, draft.token_count, error);
     if (status == LLM_OK)

@@ -1,18 +1,19 @@
 /*
- * vocab_builder.h - from a model's tokenizer.json to a vocab image.
+ * vocab_builder.h - from a model's tokeniser file to a vocab image.
  *
- * Idea     Three steps, one file each: vocab_tokens.c reads the tokens, merges and added tokens into a draft
- *          in which every id and every merge is proved; vocab_pipeline.c turns the chain of normalisers,
- *          pre-tokenisers, post-processors and decoders into the few flags and patterns that the client
- *          knows, and refuses by name what it cannot express exactly; vocab_write.c lays the draft out as
- *          the image of shm/vocab_image.h.
+ * Idea     A source is read into a draft in which every id and every merge is proved, and vocab_write.c lays the
+ *          draft out as the image of shm/vocab_image.h. For tokenizer.json vocab_tokens.c reads tokens and
+ *          merges, and vocab_pipeline.c turns the chain of normalisers, pre-tokenisers, post-processors and
+ *          decoders into the few flags and patterns that the client knows; vocab_spm.c reads SentencePiece's
+ *          tokenizer.model, vocab_gguf.c a GGUF file's metadata. What cannot be expressed exactly is refused
+ *          by name.
  * Owner    The image is one malloc()ed block that belongs to the caller (free() it, or copy it into a memfd
  *          and then free() it). The JSON values belong to the caller and are only read.
  * Threads  Any; no shared state.
- * Trust    The JSON is hostile: a wrong type, id, merge or pattern ends in a sentence that names the key.
+ * Trust    The files are hostile: a wrong type, id, merge or pattern ends in a sentence that names it.
  *          Memory grows with the file, never with a number in it.
  * See      shm/vocab_image.h, client/text/README.md, tests/daemon/test_vocab_builder.c;
- *          the file format: https://github.com/huggingface/tokenizers (tokenizers/src/models/bpe).
+ *          the first format: https://github.com/huggingface/tokenizers (tokenizers/src/models/bpe).
  */
 #ifndef LLM_DAEMON_MODEL_VOCAB_BUILDER_H
 #define LLM_DAEMON_MODEL_VOCAB_BUILDER_H
@@ -23,6 +24,8 @@
 
 #include "shm/status.h"
 #include "shm/vocab_image.h"
+
+struct gguf;
 
 #define VOCAB_JSON_BYTES_MAX ((size_t)256 << 20) /* for json_file_read(); real ones are 2..35 MB */
 
@@ -37,8 +40,13 @@ struct vocab_facts {
     uint32_t eos_count;
 };
 
+/* The first that is there is the tokeniser; none: build tokens-only. */
 struct vocab_source {
-    const json_t *tokenizer; /* tokenizer.json's root; NULL: there is none, build tokens-only */
+    const json_t *tokenizer; /* tokenizer.json's root, or NULL */
+    const void
+        *spm; /* [spm_bytes] tokenizer.model (SentencePiece), or NULL; stays during vocab_build() */
+    size_t spm_bytes;
+    const struct gguf *gguf; /* an open GGUF file, or NULL; stays open during vocab_build() */
     const json_t *tokenizer_config; /* tokenizer_config.json's root, or NULL */
     struct vocab_facts facts;
 };
@@ -50,7 +58,7 @@ struct vocab_source {
  *   returns    LLM_OK
  *              LLM_ERR_INVALID      a key is missing or wrong; the sentence names it
  *              LLM_ERR_UNSUPPORTED  a step that this build cannot do exactly; the sentence names its type.
- *                                   The model can still be served by ids: set source->tokenizer to NULL
+ *                                   The model can still be served by ids: set the tokenisers to NULL
  *              LLM_ERR_LIMIT        larger than shm/vocab_image.h allows
  *              LLM_ERR_MEMORY       no memory for the draft or the image
  */

@@ -1,5 +1,5 @@
 /*
- * vocab_draft.h - a vocabulary on its way from JSON to an image.
+ * vocab_draft.h - a vocabulary on its way from a file to an image.
  *
  * Idea     Plain arrays, each filled by one step and proved there, so that the writer only lays out:
  *          tokens by id, merges by rank, added tokens in file order, splits in order of application.
@@ -20,10 +20,11 @@ struct draft_token {
     bool listed;   /* in added_tokens */
 };
 
-struct draft_merge { /* its rank is its place */
+struct draft_merge {
     uint32_t left;
     uint32_t right;
     uint32_t merged;
+    uint32_t rank; /* below merge_count; equal ranks are one */
 };
 
 struct draft_split {
@@ -32,6 +33,7 @@ struct draft_split {
 };
 
 struct vocab_draft {
+    const char *file;     /* where it comes from, for sentences: "tokenizer.json" */
     uint32_t kind;        /* enum llm_vocab_kind */
     uint32_t flags;       /* enum llm_vocab_flags */
     uint32_t normal_form; /* enum llm_vocab_normal_form */
@@ -58,6 +60,12 @@ struct vocab_draft {
     uint32_t bos_id;
     uint32_t eos_ids[LLM_VOCAB_EOS_MAX];
     uint32_t eos_count;
+
+    uint32_t
+        *charsmap; /* [charsmap_units], proved by llm_charsmap_sane(); NULL when there is none */
+    uint32_t charsmap_units;
+    const uint8_t *charsmap_text; /* [charsmap_text_bytes], in the source */
+    uint32_t charsmap_text_bytes;
 };
 
 /* What the chain of steps needs and gives: kind, flags, normal form, splits (vocab_pipeline.c). */
@@ -69,6 +77,14 @@ LLM_MUST_CHECK enum llm_status vocab_tokens_read(struct vocab_draft *draft, cons
 /* The id of the token or added token with this text, or LLM_TOKEN_NONE. */
 uint32_t vocab_tokens_find(const struct vocab_draft *draft, const json_t *tokenizer,
                            const char *content);
+/* All of it from SentencePiece's tokenizer.model (vocab_spm.c). */
+LLM_MUST_CHECK enum llm_status vocab_spm_read(struct vocab_draft *draft,
+                                              const struct vocab_source *source,
+                                              struct llm_error *error);
+/* All of it from a GGUF file's metadata (vocab_gguf.c). */
+LLM_MUST_CHECK enum llm_status vocab_gguf_read(struct vocab_draft *draft,
+                                               const struct vocab_source *source,
+                                               struct llm_error *error);
 /* Lay the draft out (vocab_write.c). */
 LLM_MUST_CHECK enum llm_status vocab_write(struct vocab_draft *draft,
                                            const struct vocab_facts *facts, void **out_image,

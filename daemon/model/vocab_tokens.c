@@ -346,7 +346,8 @@ static enum llm_status read_merge(struct vocab_draft *draft, const json_t *vocab
     draft->merges[draft->merge_count++] =
         (struct draft_merge){.left = (uint32_t)json_integer_value(left_id),
                              .right = (uint32_t)json_integer_value(right_id),
-                             .merged = (uint32_t)json_integer_value(merged_id)};
+                             .merged = (uint32_t)json_integer_value(merged_id),
+                             .rank = rank};
     return LLM_OK;
 }
 

@@ -62,6 +62,10 @@ static void place_sections(struct llm_vocab_header *h, const struct vocab_draft 
     place(h, LLM_VOCAB_SPLITS, (uint64_t)draft->split_count * sizeof(struct llm_vocab_split));
     place(h, LLM_VOCAB_PATTERNS, pattern_bytes);
     place(h, LLM_VOCAB_TEMPLATE, 0);
+    place(h, LLM_VOCAB_CHARSMAP,
+          draft->charsmap ? sizeof(struct llm_vocab_charsmap) +
+                                (uint64_t)draft->charsmap_units * 4 + draft->charsmap_text_bytes
+                          : 0);
 }
 
 static struct llm_vocab_header header_of(const struct vocab_draft *draft,
@@ -133,22 +137,22 @@ static struct llm_vocab_merge *merge_slot(struct llm_vocab_merge *table, uint32_
     return NULL;
 }
 
-/* Of two merges of the same pair the later one counts, as in the reference implementation. */
+/* Of two merges of the same pair the later one counts, as in the reference implementation of tokenizer.json. */
 static enum llm_status write_merges(void *image, const struct vocab_draft *draft,
                                     struct llm_error *error)
 {
     struct llm_vocab_merge *table = section(image, LLM_VOCAB_MERGES);
     uint32_t slots = table_slots(draft->merge_count);
     memset(table, 0xff, slots * sizeof *table); /* every left is LLM_TOKEN_NONE: empty */
-    for (uint32_t rank = 0; rank < draft->merge_count; rank++) {
-        const struct draft_merge *m = &draft->merges[rank];
+    for (uint32_t i = 0; i < draft->merge_count; i++) {
+        const struct draft_merge *m = &draft->merges[i];
         struct llm_vocab_merge *slot = merge_slot(table, slots, m->left, m->right);
         if (!slot)
             return llm_fail(error, LLM_ERR_LIMIT,
-                            "tokenizer.json: more than %u merges fall into one run of the merge "
-                            "table; a vocabulary made by training does not",
-                            LLM_VOCAB_PROBES_MAX);
-        *slot = (struct llm_vocab_merge){m->left, m->right, rank, m->merged};
+                            "%s: more than %u merges fall into one run of the merge table; a "
+                            "vocabulary made by training does not",
+                            draft->file, LLM_VOCAB_PROBES_MAX);
+        *slot = (struct llm_vocab_merge){m->left, m->right, m->rank, m->merged};
     }
     return LLM_OK;
 }
@@ -157,6 +161,11 @@ static enum llm_status write_merges(void *image, const struct vocab_draft *draft
 static void write_junctions(void *image, const struct vocab_draft *draft)
 {
     uint8_t *bits = section(image, LLM_VOCAB_JUNCTIONS);
+    if (draft->flags &
+        LLM_VOCAB_SPLIT_TOKENS) { /* their parts depend on the order of all pairs of a text */
+        memset(bits, 0xff, LLM_VOCAB_JUNCTION_BYTES);
+        return;
+    }
     for (uint32_t i = 0; i < draft->merge_count; i++) {
         const struct draft_merge *m = &draft->merges[i];
         const struct draft_token *left = &draft->tokens[m->left];
@@ -190,9 +199,9 @@ static enum llm_status write_lookup(void *image, const struct vocab_draft *draft
         }
         if (probe == LLM_VOCAB_PROBES_MAX)
             return llm_fail(error, LLM_ERR_LIMIT,
-                            "tokenizer.json: more than %u tokens fall into one run of the look-up "
-                            "table; a vocabulary made by training does not",
-                            LLM_VOCAB_PROBES_MAX);
+                            "%s: more than %u tokens fall into one run of the look-up table; a "
+                            "vocabulary made by training does not",
+                            draft->file, LLM_VOCAB_PROBES_MAX);
         table[slot & (slots - 1)] = id;
     }
     return LLM_OK;
@@ -217,7 +226,7 @@ static enum llm_status write_added(void *image, struct vocab_draft *draft, struc
     for (uint32_t i = 1; i < draft->added_count; i++)
         if (compare_added(&draft->added[i - 1], &draft->added[i], draft) == 0)
             return llm_fail(error, LLM_ERR_INVALID,
-                            "tokenizer.json: added_tokens: ids %u and %u have the same text",
+                            "%s: added tokens: ids %u and %u have the same text", draft->file,
                             draft->added[i - 1].id, draft->added[i].id);
     memcpy(section(image, LLM_VOCAB_ADDED), draft->added,
            draft->added_count * sizeof *draft->added);
@@ -238,6 +247,18 @@ static void write_splits(void *image, const struct vocab_draft *draft)
     }
 }
 
+static void write_charsmap(void *image, const struct vocab_draft *draft)
+{
+    if (!draft->charsmap)
+        return;
+    struct llm_vocab_charsmap *map = section(image, LLM_VOCAB_CHARSMAP);
+    *map = (struct llm_vocab_charsmap){.unit_count = draft->charsmap_units,
+                                       .text_bytes = draft->charsmap_text_bytes};
+    memcpy(map + 1, draft->charsmap, (size_t)draft->charsmap_units * 4);
+    memcpy((uint8_t *)(map + 1) + (size_t)draft->charsmap_units * 4, draft->charsmap_text,
+           draft->charsmap_text_bytes);
+}
+
 enum llm_status vocab_write(struct vocab_draft *draft, const struct vocab_facts *facts,
                             void **out_image, size_t *out_bytes, struct llm_error *error)
 {
@@ -253,6 +274,7 @@ enum llm_status vocab_write(struct vocab_draft *draft, const struct vocab_facts 
     memcpy(image, &header, sizeof header);
     write_tokens(image, draft);
     write_splits(image, draft);
+    write_charsmap(image, draft);
     enum llm_status status = write_added(image, draft, error);
     if (status == LLM_OK)
         status = write_merges(image, draft, error);

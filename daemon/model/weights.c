@@ -1,6 +1,6 @@
 #include "daemon/model/weights.h"
 
-#include "daemon/model/model_json.h"
+#include "kernels/quant.h"
 #include "shm/check.h"
 #include "shm/crash_point.h"
 
@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LAYOUT_VERSION   1u /* of this file's own layout; a change makes kept weights stale */
+#define LAYOUT_VERSION   2u /* of this file's own layout; a change makes kept weights stale */
 #define COMMIT_WORD      UINT64_C(0x646e656465746377)
 #define HEADER_BYTES     4096
 #define STAGING_BYTES    ((size_t)4 << 20)
@@ -40,23 +40,8 @@ struct packing {
 
 /* ---- which tensor is which part, and does its shape agree ---- */
 
-static bool dtype_of(const struct safetensors_tensor *tensor, enum kernel_dtype *out_dtype)
-{
-    static const struct {
-        const char *name;
-        enum kernel_dtype dtype;
-    } known[] = {{"F32", KERNEL_F32}, {"BF16", KERNEL_BF16}, {"F16", KERNEL_F16}};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(tensor->dtype->name, known[i].name) == 0) {
-            *out_dtype = known[i].dtype;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* "14336 x 4096", "64", "a single number" */
-static void shape_text(const struct safetensors_tensor *tensor, char *text, size_t bytes)
+static void shape_text(const struct source_tensor *tensor, char *text, size_t bytes)
 {
     size_t used = 0;
     snprintf(text, bytes, "a single number");
@@ -66,36 +51,37 @@ static void shape_text(const struct safetensors_tensor *tensor, char *text, size
 }
 
 static enum llm_status check_shape(const struct plan_weight *weight, const struct plan_part *part,
-                                   const struct safetensors_tensor *tensor, struct llm_error *error)
+                                   const struct source_tensor *tensor, struct llm_error *error)
 {
     char is[SHAPE_TEXT_BYTES];
     shape_text(tensor, is, sizeof is);
     if (weight->kind == PLAN_WEIGHT_VECTOR) {
-        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)weight->K)
+        int32_t count = part->rows * weight->K;
+        if (tensor->rank != 1 || tensor->shape[0] != (uint64_t)count)
             return llm_fail(error, LLM_ERR_INVALID,
-                            "tensor \"%s\" is %s, the configuration says %" PRId32, part->tensor,
-                            is, weight->K);
+                            "tensor \"%s\" is %s, the configuration says %" PRId32, tensor->name,
+                            is, count);
     } else if (tensor->rank != 2 || tensor->shape[0] != (uint64_t)part->rows ||
                tensor->shape[1] != (uint64_t)weight->K) {
         return llm_fail(error, LLM_ERR_INVALID,
                         "tensor \"%s\" is %s, the configuration says %" PRId32 " x %" PRId32,
-                        part->tensor, is, part->rows, weight->K);
+                        tensor->name, is, part->rows, weight->K);
     }
     return LLM_OK;
 }
 
 static enum llm_status find_part(const struct weights_source *source,
                                  const struct plan_weight *weight, const struct plan_part *part,
-                                 enum kernel_dtype *out_dtype, struct llm_error *error)
+                                 struct source_tensor *out_tensor, struct llm_error *error)
 {
-    const struct safetensors_tensor *tensor = safetensors_find(source->tensors, part->tensor);
-    if (tensor == NULL)
-        return llm_fail(error, LLM_ERR_INVALID, "tensor \"%s\" is missing", part->tensor);
-    enum llm_status status = check_shape(weight, part, tensor, error);
-    if (status == LLM_OK && !dtype_of(tensor, out_dtype))
+    enum llm_status status = model_source_find(source->files, part->tensor, out_tensor, error);
+    if (status == LLM_OK)
+        status = check_shape(weight, part, out_tensor, error);
+    if (status == LLM_OK && !out_tensor->known)
         status = llm_fail(error, LLM_ERR_UNSUPPORTED,
-                          "tensor \"%s\" is of type %s; this build reads F32, BF16 and F16",
-                          part->tensor, tensor->dtype->name);
+                          "tensor \"%s\" is of type %s; this build reads F32, F16, BF16 and from "
+                          "GGUF Q8_0, Q4_0, Q4_K, Q6_K",
+                          out_tensor->name, out_tensor->type);
     return status;
 }
 
@@ -105,13 +91,49 @@ static enum llm_status find_parts(const struct weights_source *source,
                                   struct llm_error *error)
 {
     for (int32_t i = 0; i < weight->part_count; i++) {
-        enum kernel_dtype dtype = KERNEL_F32;
-        enum llm_status status = find_part(source, weight, &weight->parts[i], &dtype, error);
+        struct source_tensor tensor;
+        enum llm_status status = find_part(source, weight, &weight->parts[i], &tensor, error);
         if (status != LLM_OK)
             return status;
-        *out_dtype = i == 0 || dtype == *out_dtype ? dtype : KERNEL_F32;
+        *out_dtype = i == 0 || tensor.dtype == *out_dtype ? tensor.dtype : KERNEL_F32;
     }
     return LLM_OK;
+}
+
+struct others {
+    char text[32];
+};
+
+/* " and 30 others", or nothing. */
+static struct others others(int32_t count)
+{
+    struct others words = {""};
+    if (count > 1)
+        snprintf(words.text, sizeof words.text, " and %" PRId32 " other%s", count - 1,
+                 count > 2 ? "s" : "");
+    return words;
+}
+
+/* One note per type in blocks: how many tensors of it are converted, and to what. */
+static void note_conversions(const struct weights_source *source)
+{
+    const struct plan *plan = source->plan;
+    for (int quant = 0; quant < KERNEL_QUANT_COUNT; quant++) {
+        const char *type = kernel_quant_format((enum kernel_quant)quant)->name;
+        struct source_tensor tensor, last = {.dtype = KERNEL_F32};
+        int32_t count = 0;
+        for (int32_t i = 0; i < plan->weight_count; i++)
+            for (int32_t j = 0; j < plan->weights[i].part_count; j++)
+                if (model_source_find(source->files, plan->weights[i].parts[j].tensor, &tensor,
+                                      NULL) == LLM_OK &&
+                    tensor.quantised && strcmp(tensor.type, type) == 0) {
+                    last = tensor;
+                    count++;
+                }
+        if (count > 0)
+            model_note(source->notes, "weights of type %s are converted to %s: %s%s", type,
+                       kernel_dtype_name(last.dtype), last.name, others(count).text);
+    }
 }
 
 /* ---- where each weight stands ---- */
@@ -132,7 +154,7 @@ static size_t weight_bytes(const struct kernel_ops *ops, const struct plan_weigh
     case PLAN_WEIGHT_VECTOR:
         break;
     }
-    return (size_t)weight->K * sizeof(float);
+    return (size_t)weight->N * (size_t)weight->K * sizeof(float);
 }
 
 /* Give every weight its dtype, its shape and its offset. */
@@ -203,30 +225,60 @@ static void hash_real(crypto_generichash_state *hash, double value)
 static void hash_config(crypto_generichash_state *hash, const struct model_config *c)
 {
     hash_text(hash, model_architecture_name(c->architecture));
-    const uint32_t sizes[] = {c->hidden_size, c->intermediate_size, c->layer_count,
-                              c->head_count,  c->kv_head_count,     c->head_dim,
-                              c->vocab_size,  c->tied_embeddings};
+    const uint32_t sizes[] = {c->hidden_size,
+                              c->intermediate_size,
+                              c->layer_count,
+                              c->head_count,
+                              c->kv_head_count,
+                              c->head_dim,
+                              c->vocab_size,
+                              c->tied_embeddings,
+                              c->sliding_window,
+                              c->full_attention_layers,
+                              c->qkv_bias,
+                              c->output_bias,
+                              c->mlp_bias,
+                              c->qk_norm,
+                              (uint32_t)c->rope.kind,
+                              c->rope.original_context_tokens,
+                              c->rope.between_dimensions};
+    const double reals[] = {
+        (double)(float)c->rms_norm_eps, /* as the kernels get it, and GGUF has it */
+        c->rope_theta,
+        c->rope.factor,
+        c->rope.low_freq_factor,
+        c->rope.high_freq_factor,
+        c->rope.beta_fast,
+        c->rope.beta_slow,
+        c->rope.attention_factor};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         hash_u64(hash, sizes[i]);
-    hash_real(hash, c->rms_norm_eps);
-    hash_real(hash, c->rope_theta);
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
+        hash_real(hash, reals[i]);
+    for (uint32_t i = 0; i < c->rope.divisor_count; i++)
+        hash_real(hash, (double)c->rope.divisors[i]);
 }
 
-static void hash_tensor_entry(crypto_generichash_state *hash, const struct safetensors_tensor *t)
+/* What the kernels get, whatever the file has it as. */
+static void hash_tensor(crypto_generichash_state *hash, const char *name,
+                        const struct source_tensor *t)
 {
-    hash_text(hash, t->name);
-    hash_text(hash, t->dtype->name);
+    static const char *const dtypes[KERNEL_DTYPE_COUNT] = {"F32", "BF16", "F16"};
+    hash_text(hash, name);
+    hash_text(hash, dtypes[t->dtype]);
     hash_u64(hash, t->rank);
     for (uint32_t i = 0; i < t->rank; i++)
         hash_u64(hash, t->shape[i]);
 }
 
-static void hash_files(crypto_generichash_state *hash, const struct safetensors *tensors)
+static void hash_files(crypto_generichash_state *hash, const struct model_source *files)
 {
-    hash_u64(hash, tensors->file_count);
-    for (uint32_t i = 0; i < tensors->file_count; i++) {
-        const struct model_file_stat *st = &tensors->files[i].stat;
-        hash_text(hash, tensors->files[i].name);
+    uint32_t count = model_source_file_count(files);
+    hash_u64(hash, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name;
+        const struct model_file_stat *st = model_source_file(files, i, &name);
+        hash_text(hash, name);
         hash_u64(hash, st->bytes);
         hash_u64(hash, st->device);
         hash_u64(hash, st->inode);
@@ -242,8 +294,13 @@ static void hash_places(crypto_generichash_state *hash, const struct packing *p)
         hash_u64(hash, (uint64_t)weight->kind);
         hash_u64(hash, (uint64_t)p->weights->places[i].matrix.dtype);
         hash_u64(hash, p->offsets[i]);
-        for (int32_t j = 0; j < weight->part_count; j++)
-            hash_tensor_entry(hash, safetensors_find(p->source->tensors, weight->parts[j].tensor));
+        for (int32_t j = 0; j < weight->part_count; j++) {
+            struct source_tensor tensor;
+            CHECK(model_source_find(p->source->files, weight->parts[j].tensor, &tensor, NULL) ==
+                  LLM_OK);
+            hash_tensor(hash, weight->parts[j].tensor, &tensor);
+            hash_text(hash, tensor.type);
+        }
     }
 }
 
@@ -257,7 +314,7 @@ static void identity_of(const struct packing *p, unsigned char out[WEIGHTS_HASH_
     hash_text(&hash, p->source->stream->ops->matrix_layout);
     hash_config(&hash, p->source->config);
     hash_places(&hash, p);
-    hash_files(&hash, p->source->tensors);
+    hash_files(&hash, p->source->files);
     crypto_generichash_final(&hash, out, WEIGHTS_HASH_BYTES);
 }
 
@@ -280,39 +337,48 @@ static void store_rows(const struct packing *p, int32_t weight_slot, const void 
                count * kernel_dtype_bytes(dtype));
         break;
     case PLAN_WEIGHT_VECTOR:
+        base += (size_t)row_first * (size_t)weight->K * sizeof(float);
         for (size_t i = 0; i < count; i++)
             kernel_store(base, KERNEL_F32, i, kernel_load(rows, dtype, i));
         break;
     }
 }
 
-/* Read, hash and store one tensor, as many rows at a time as the staging memory holds. */
+/* Read, hash and store rows [row, row + rows) of a tensor as the file has it; a vector is one row there. */
+static enum llm_status pack_rows(struct packing *p, int32_t weight_slot,
+                                 const struct source_tensor *tensor, int32_t row, int32_t rows,
+                                 int32_t row_to, struct llm_error *error)
+{
+    const struct plan_weight *weight = &p->source->plan->weights[weight_slot];
+    bool vector = weight->kind == PLAN_WEIGHT_VECTOR;
+    enum llm_status status = model_source_read(p->source->files, tensor, vector ? 0 : (uint64_t)row,
+                                               vector ? 1 : (uint64_t)rows, p->staging, error);
+    if (status != LLM_OK)
+        return status;
+    hash_bytes(&p->fingerprint, p->staging,
+               (size_t)rows * (size_t)weight->K * kernel_dtype_bytes(tensor->dtype));
+    store_rows(p, weight_slot, p->staging, tensor->dtype, row_to, rows);
+    return kernel_stream_wait(p->source->stream, error); /* before staging is used again */
+}
+
+/* One tensor, as many rows at a time as the staging memory holds; a vector fits as a whole. */
 static enum llm_status pack_part(struct packing *p, int32_t weight_slot, int32_t part_slot,
                                  int32_t row_first, struct llm_error *error)
 {
     const struct plan_weight *weight = &p->source->plan->weights[weight_slot];
     const struct plan_part *part = &weight->parts[part_slot];
-    const struct safetensors_tensor *tensor = safetensors_find(p->source->tensors, part->tensor);
-    enum kernel_dtype dtype = KERNEL_F32;
-    CHECK(dtype_of(tensor, &dtype));
-    size_t row_bytes = (size_t)weight->K * kernel_dtype_bytes(dtype);
+    struct source_tensor tensor;
+    CHECK(model_source_find(p->source->files, part->tensor, &tensor, NULL) == LLM_OK);
+    size_t row_bytes = (size_t)weight->K * kernel_dtype_bytes(tensor.dtype);
     int32_t chunk_rows = (int32_t)(p->staging_bytes / row_bytes);
 
-    hash_tensor_entry(&p->fingerprint, tensor);
-    for (int32_t row = 0; row < part->rows; row += chunk_rows) {
+    hash_tensor(&p->fingerprint, part->tensor, &tensor);
+    enum llm_status status = LLM_OK;
+    for (int32_t row = 0; row < part->rows && status == LLM_OK; row += chunk_rows) {
         int32_t rows = part->rows - row < chunk_rows ? part->rows - row : chunk_rows;
-        size_t bytes = (size_t)rows * row_bytes;
-        enum llm_status status = safetensors_read(
-            p->source->tensors, tensor, (uint64_t)row * row_bytes, p->staging, bytes, error);
-        if (status != LLM_OK)
-            return status;
-        hash_bytes(&p->fingerprint, p->staging, bytes);
-        store_rows(p, weight_slot, p->staging, dtype, row_first + row, rows);
-        status = kernel_stream_wait(p->source->stream, error); /* before staging is used again */
-        if (status != LLM_OK)
-            return status;
+        status = pack_rows(p, weight_slot, &tensor, row, rows, row_first + row, error);
     }
-    return LLM_OK;
+    return status;
 }
 
 static enum llm_status pack_weights(struct packing *p, struct llm_error *error)
@@ -330,12 +396,15 @@ static enum llm_status pack_weights(struct packing *p, struct llm_error *error)
     return LLM_OK;
 }
 
-/* The longest row must fit; the widest matrix of the configuration has rows of 2^22 numbers. */
+/* The longest row and the longest vector must fit; the widest matrix of the configuration has rows of 2^22 numbers. */
 static enum llm_status staging_take(struct packing *p, struct llm_error *error)
 {
     p->staging_bytes = STAGING_BYTES;
     for (int32_t i = 0; i < p->source->plan->weight_count; i++) {
-        size_t row_bytes = (size_t)p->source->plan->weights[i].K * sizeof(float);
+        const struct plan_weight *weight = &p->source->plan->weights[i];
+        size_t row_bytes = (size_t)weight->K * sizeof(float);
+        if (weight->kind == PLAN_WEIGHT_VECTOR)
+            row_bytes *= (size_t)weight->N;
         if (row_bytes > p->staging_bytes)
             p->staging_bytes = row_bytes;
     }
@@ -414,6 +483,8 @@ enum llm_status weights_open(struct weights *weights, const struct weights_sourc
         status = llm_fail(error, LLM_ERR_MEMORY, "no memory for a table of %zu weights", count);
     if (status == LLM_OK)
         status = lay_out(&p, error);
+    if (status == LLM_OK)
+        note_conversions(source);
     if (status == LLM_OK)
         status = find_or_pack(&p, error);
     free(p.offsets);

@@ -11,8 +11,8 @@
  *          The commit word is stored last. A restarted engine that finds the commit word and its own
  *          identity uses the weights as they are; it reads the files' directories, never their contents.
  * Prints   The fingerprint is BLAKE2b-256 (RFC 7693, libsodium) over the configuration's numbers and, in the
- *          plan's order, each tensor's name, dtype, shape and contents. So it names what the model computes: not
- *          how it is cut into shards, nor where it lies. About 1 GB/s, once, while the bytes pass by.
+ *          plan's order, each tensor's name in the plan, dtype, shape and contents as the kernels get them. So it names
+ *          what the model computes: not how it is cut into shards, in which format or where it lies. About 1 GB/s, once, while the bytes pass by.
  * Owner    The memory is model_memory's; the struct owns only the table of pointers into it.
  * Threads  Opened by one thread; constant after. The pages are made read-only then, so a stray store stops the
  *          engine instead of changing answers.
@@ -24,8 +24,9 @@
 
 #include "daemon/model/model_config.h"
 #include "daemon/model/model_memory.h"
+#include "daemon/model/model_notes.h"
+#include "daemon/model/model_source.h"
 #include "daemon/model/plan.h"
-#include "daemon/model/safetensors.h"
 #include "shm/status.h"
 
 #include <stdbool.h>
@@ -47,7 +48,8 @@ struct weights {
 struct weights_source {
     const struct plan *plan;
     const struct model_config *config;
-    const struct safetensors *tensors;
+    struct model_source *files;
+    const struct model_notes *notes; /* may be NULL */
     struct kernel_stream *stream;
     const struct model_memory *memory;
 };
@@ -57,7 +59,7 @@ struct weights_source {
  *
  *   returns   LLM_OK
  *             LLM_ERR_INVALID       a tensor is missing or its shape is not the configuration's
- *             LLM_ERR_UNSUPPORTED   a tensor's dtype is not F32, F16 or BF16
+ *             LLM_ERR_UNSUPPORTED   a tensor's type is none that model_source.h reads
  *             LLM_ERR_CORRUPT       a file became shorter
  *             LLM_ERR_MEMORY        no memory for the weights
  */

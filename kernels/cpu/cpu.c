@@ -78,6 +78,7 @@ static const struct kernel_ops ops_of_any_isa = {
     .linear = linear_cpu,
     .embed_matrix = embed_matrix_cpu,
     .rmsnorm = rmsnorm_cpu,
+    .rmsnorm_heads = rmsnorm_heads_cpu,
     .rope = rope_cpu,
     .attention = attention_cpu,
     .silu_mul = silu_mul_cpu,

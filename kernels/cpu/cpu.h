@@ -50,6 +50,8 @@ void embed_matrix_cpu(struct kernel_stream *stream, float *out, const int32_t *i
 /* rows.c */
 void rmsnorm_cpu(struct kernel_stream *stream, float *out, const float *x, const float *gain,
                  int32_t T, int32_t D, float eps);
+void rmsnorm_heads_cpu(struct kernel_stream *stream, float *x, int32_t stride, const float *gain,
+                       int32_t T, int32_t H, int32_t D, float eps);
 void rope_cpu(struct kernel_stream *stream, float *x, int32_t stride, const int32_t *positions,
               const struct kernel_rope *rope, int32_t T, int32_t H, int32_t D);
 void silu_mul_cpu(struct kernel_stream *stream, float *out, const float *x, int32_t T, int32_t F);

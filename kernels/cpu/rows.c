@@ -37,6 +37,34 @@ void rmsnorm_cpu(struct kernel_stream *stream, float *out, const float *x, const
     cpu_stream_run(cpu, rmsnorm_share, &job, T == 1 ? 0 : (double)T * D);
 }
 
+struct rmsnorm_heads_job {
+    const struct cpu_isa *isa;
+    float *x;
+    int32_t stride;
+    const float *gain;
+    int32_t T, H, D;
+    float eps;
+};
+
+static void rmsnorm_heads_share(void *argument, uint32_t index, uint32_t count)
+{
+    const struct rmsnorm_heads_job *job = argument;
+    struct cpu_share rows = cpu_share_of(job->T, 1, index, count);
+    for (int32_t t = rows.first; t < rows.end; t++) {
+        float *head = job->x + (size_t)t * (size_t)job->stride;
+        for (int32_t h = 0; h < job->H; h++, head += job->D)
+            job->isa->rmsnorm(head, head, job->gain, job->D, job->eps);
+    }
+}
+
+void rmsnorm_heads_cpu(struct kernel_stream *stream, float *x, int32_t stride, const float *gain,
+                       int32_t T, int32_t H, int32_t D, float eps)
+{
+    struct cpu_stream *cpu = cpu_stream_of(stream);
+    struct rmsnorm_heads_job job = {cpu->isa, x, stride, gain, T, H, D, eps};
+    cpu_stream_run(cpu, rmsnorm_heads_share, &job, T == 1 ? 0 : (double)T * H * D);
+}
+
 struct rope_job {
     const struct cpu_isa *isa;
     float *x;

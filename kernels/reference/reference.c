@@ -11,6 +11,7 @@ static const struct kernel_ops reference_ops = {
     .embed = embed_reference,
     .embed_matrix = embed_matrix_reference,
     .rmsnorm = rmsnorm_reference,
+    .rmsnorm_heads = rmsnorm_heads_reference,
     .rope = rope_reference,
     .kv_append = kv_append_reference,
     .kv_copy = kv_copy_reference,

@@ -29,6 +29,8 @@ void embed_matrix_reference(struct kernel_stream *stream, float *out, const int3
 /* rows.c */
 void rmsnorm_reference(struct kernel_stream *stream, float *out, const float *x, const float *gain,
                        int32_t T, int32_t D, float eps);
+void rmsnorm_heads_reference(struct kernel_stream *stream, float *x, int32_t stride,
+                             const float *gain, int32_t T, int32_t H, int32_t D, float eps);
 void rope_reference(struct kernel_stream *stream, float *x, int32_t stride,
                     const int32_t *positions, const struct kernel_rope *rope, int32_t T, int32_t H,
                     int32_t D);

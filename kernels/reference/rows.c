@@ -22,6 +22,13 @@ void rmsnorm_reference(struct kernel_stream *stream, float *out, const float *x,
     }
 }
 
+void rmsnorm_heads_reference(struct kernel_stream *stream, float *x, int32_t stride,
+                             const float *gain, int32_t T, int32_t H, int32_t D, float eps)
+{
+    for (int32_t t = 0; t < T; t++, x += stride)
+        rmsnorm_reference(stream, x, x, gain, H, D, eps);
+}
+
 static void rope_head(float *x, const float *cosines, const float *sines, int32_t half)
 {
     for (int32_t i = 0; i < half; i++) {

@@ -164,7 +164,7 @@ static void rope_case(struct cuda_stream *stream, const struct rope_shape *s, in
     double *frequencies = malloc((size_t)s->R * sizeof *frequencies);
     float *table = malloc(table_count * sizeof *table);
     kernel_rope_frequencies(frequencies, s->R, 10000);
-    kernel_rope_fill(table, frequencies, s->P, s->R);
+    kernel_rope_fill(table, frequencies, 1, s->P, s->R);
     float *x = fixture_floats(count, 1), *x_there = cuda_floats(x, count);
     double *tolerance = malloc(count * sizeof *tolerance);
     for (size_t j = 0; j < count; j++) {

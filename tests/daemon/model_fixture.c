@@ -30,8 +30,8 @@ static void open_pool(struct model_fixture *f)
     }
 }
 
-void fixture_open(struct model_fixture *f, const char *directory,
-                  const struct fixture_backend *backend, enum model_kv_type kv_type)
+void fixture_open(struct model_fixture *f, const char *path, const struct fixture_backend *backend,
+                  enum model_kv_type kv_type)
 {
     struct llm_error error = {0};
     *f = (struct model_fixture){0};
@@ -39,16 +39,19 @@ void fixture_open(struct model_fixture *f, const char *directory,
                                                    .isa = backend->isa};
     enum llm_status status = kernel_stream_open(backend->name, &stream_options, &f->stream, &error);
     ck_assert_msg(status == LLM_OK, "%s", error.message);
-    f->directory.directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ck_assert_msg(f->directory.directory_fd >= 0, "cannot open %s", directory);
+    status = model_place_find(path, &f->place, &error);
+    ck_assert_msg(status == LLM_OK, "%s", error.message);
+    f->directory.directory_fd = open(f->place.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_msg(f->directory.directory_fd >= 0, "cannot open %s", f->place.directory);
     f->files = model_files_below(&f->directory);
+    f->files.gguf = f->place.gguf[0] != '\0' ? f->place.gguf : NULL;
     struct model_memory memory = model_memory_from_pages(&f->pages);
     struct model_options options = {.stream = f->stream,
                                     .kv_type = kv_type,
                                     .batch_rows_max = FIXTURE_BATCH_ROWS,
                                     .logits_rows_max = FIXTURE_BATCH_ROWS};
     status = model_open(&f->model, &f->files, &memory, &options, &error);
-    ck_assert_msg(status == LLM_OK, "%s: %s", directory, error.message);
+    ck_assert_msg(status == LLM_OK, "%s: %s", path, error.message);
     f->facts = model_facts(f->model);
     f->logits = malloc(FIXTURE_BATCH_ROWS * (size_t)f->facts->config.vocab_size * sizeof(float));
     ck_assert_ptr_nonnull(f->logits);

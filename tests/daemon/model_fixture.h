@@ -9,6 +9,7 @@
 #define LLM_TESTS_DAEMON_MODEL_FIXTURE_H
 
 #include "daemon/model/model.h"
+#include "daemon/model/model_place.h"
 
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct fixture_backend {
 
 struct model_fixture {
     struct kernel_stream *stream;
+    struct model_place place;
     struct model_directory directory;
     struct model_files files;
     struct model_pages pages;
@@ -36,9 +38,9 @@ struct model_fixture {
     float *logits; /* [FIXTURE_BATCH_ROWS, vocab] */
 };
 
-/* Fails the running test when something cannot be opened. */
-void fixture_open(struct model_fixture *f, const char *directory,
-                  const struct fixture_backend *backend, enum model_kv_type kv_type);
+/* `path` is a directory or a GGUF file. Fails the running test when something cannot be opened. */
+void fixture_open(struct model_fixture *f, const char *path, const struct fixture_backend *backend,
+                  enum model_kv_type kv_type);
 void fixture_close(struct model_fixture *f);
 
 struct fixture_sequence {

@@ -62,7 +62,7 @@ static const struct {
     {{"daemon.instance=a/b"}, {0}, true, "\"a/b\" is not a name"},
     {{"daemon.debugging=true"}, {0}, false, "core dumps of the engine hold prompts"},
     {{"daemon.engine_hang_kill=true", "daemon.engine_hang_s=0"}, {0}, false, "has no effect"},
-    {{"models.default=/nowhere/at-all"}, {0}, true, "/nowhere/at-all is not a directory"},
+    {{"models.default=/nowhere/at-all"}, {0}, true, "/nowhere/at-all is not a model"},
     {{"models.directories=/:/nowhere/too"}, {0}, true, "/nowhere/too is not a directory"},
     {{NULL}, {.descriptors_max = 1024}, false, "descriptors, the limit is 1024"},
     {{"kv.pool_bytes=9GiB"},

@@ -127,10 +127,7 @@ START_TEST(every_lie_ends_in_a_sentence_and_the_next_model_opens)
     enum llm_status status = try_open(directory, &error);
     if (status != LLM_OK)
         assert_sentence(name, &error);
-    if (strcmp(kind, "gguf") == 0) {
-        ck_assert_int_eq(status, LLM_ERR_UNSUPPORTED);
-        ck_assert_ptr_nonnull(strstr(error.message, "GGUF"));
-    } else if (strcmp(kind, "st") == 0 || strcmp(kind, "hf") == 0) {
+    if (strcmp(kind, "gguf") == 0 || strcmp(kind, "st") == 0 || strcmp(kind, "hf") == 0) {
         if (strcmp(expect, "reject") == 0)
             ck_assert_msg(status != LLM_OK, "%s was accepted (%s)", name, text_of(row, "reason"));
         if (strncmp(expect, "accept", 6) == 0) {
@@ -148,8 +145,6 @@ static const struct {
 } others[] = {
     {"gemma2", "Gemma2ForCausalLM"},
     {"mixtral", "MixtralForCausalLM"},
-    {"qwen2", "Qwen2ForCausalLM"},
-    {"qwen3", "Qwen3ForCausalLM"},
 };
 
 START_TEST(other_architectures_are_refused_by_name)
@@ -202,6 +197,7 @@ int main(void)
         return 77;
     }
     load_manifest();
+    printf("%d cases\n", case_count);
     if (case_count == 0) {
         fprintf(stderr, "no cases in %s/formats/evil/manifest.jsonl\n", data);
         return EXIT_FAILURE;
@@ -210,7 +206,8 @@ int main(void)
     TCase *tc = tcase_create("hostile");
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, every_lie_ends_in_a_sentence_and_the_next_model_opens, 0, case_count);
-    tcase_add_loop_test(tc, other_architectures_are_refused_by_name, 0, 4);
+    tcase_add_loop_test(tc, other_architectures_are_refused_by_name, 0,
+                        (int)(sizeof others / sizeof others[0]));
     tcase_add_test(tc, files_of_the_wild_are_read_or_refused);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -440,7 +440,7 @@ START_TEST(plan_has_merged_matrices_and_ends_in_logits)
                                        "model.layers.0.self_attn.v_proj.weight\n"));
     ck_assert_ptr_nonnull(strstr(text, "[100, 36] model.layers.0.mlp.gate_proj.weight | "
                                        "model.layers.0.mlp.up_proj.weight\n"));
-    ck_assert_ptr_nonnull(strstr(text, "rope         T  qkv[0..55]"));
+    ck_assert_ptr_nonnull(strstr(text, "rope          T  qkv[0..55]"));
     const char *last = text + bytes - 1;
     while (last > text && last[-1] != '\n')
         last--;

@@ -360,6 +360,14 @@ START_TEST(patterns_are_rewritten_only_where_the_languages_differ)
         {"\\W", "[^\\p{L}\\p{M}\\p{N}\\p{Pc}]", false},
         {"\\\\s", "\\\\s", false}, /* an escaped backslash, then an s */
         {"[[:alpha:]]", "[[:alpha:]]", false},
+        {"\\w+$", "[\\p{L}\\p{M}\\p{N}\\p{Pc}]+$", false},
+        {"\\s+$",
+         "(?<![\\t-\\r "
+         "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}])"
+         "[\\t-\\r "
+         "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}]+"
+         "$",
+         false},
         {"a.b", "a\\.b", true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -131,11 +131,12 @@ static void write_config(const struct tiny_model *tiny)
             "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_act\": \"silu\",\n"
             " \"hidden_size\": %d, \"intermediate_size\": %d, \"num_hidden_layers\": %d,\n"
             " \"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d,\n"
-            " \"vocab_size\": %d, \"max_position_embeddings\": 256, \"rms_norm_eps\": %g,\n"
+            " \"vocab_size\": %d, \"max_position_embeddings\": %d, \"rms_norm_eps\": %g,\n"
             " \"rope_theta\": %g, \"rope_scaling\": null, \"tie_word_embeddings\": %s,\n"
             " \"bos_token_id\": 1, \"eos_token_id\": [2, 3], \"a_key_we_do_not_know\": {}}\n",
             s->hidden, s->feed_forward, s->layers, s->heads, s->kv_heads, s->head_dim, s->vocab,
-            NORM_EPS, ROPE_THETA, s->tied ? "true" : "false");
+            s->positions == 0 ? 256 : s->positions, NORM_EPS, ROPE_THETA,
+            s->tied ? "true" : "false");
     fclose(f);
 }
 

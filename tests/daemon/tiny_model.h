@@ -20,6 +20,7 @@ struct tiny_shape {
     bool sharded;      /* two files and an index instead of one */
     bool shuffled;     /* tensors in another order in the file */
     bool mixed;        /* key projections are F32, whatever the others are */
+    int positions;     /* its longest sequence; 0: 256 */
 };
 
 #define TINY_TENSORS_MAX 96 /* 9 per layer and 3 */

@@ -94,7 +94,7 @@ END_TEST
 START_TEST(a_model_that_is_not_there_is_named)
 {
     REFUSED(1, "no model \"gpt-9\" (looked in:", "--model", "gpt-9");
-    REFUSED(1, "/nowhere/at-all is not a model directory", "--model", "/nowhere/at-all");
+    REFUSED(1, "/nowhere/at-all is not a model", "--model", "/nowhere/at-all");
     snprintf(path, sizeof path, "%s/m", directory);
     ck_assert_int_eq(mkdir(path, 0700), 0);
     write_file("m/config.json", "{\"hidden_size\": -3}");

@@ -138,9 +138,9 @@ END_TEST
 
 START_TEST(ops_has_a_row_for_every_op_of_the_table)
 {
-    static const char *const ops[] = {"linear",      "matrix_pack", "embed",     "embed_matrix",
-                                      "rmsnorm",     "rope",        "silu_mul",  "add",
-                                      "gather_rows", "attention",   "kv_append", "kv_copy"};
+    static const char *const ops[] = {
+        "linear", "matrix_pack", "embed",     "embed_matrix", "rmsnorm", "rope",         "silu_mul",
+        "add",    "gather_rows", "attention", "kv_append",    "kv_copy", "rmsnorm_heads"};
     json_t *root = report("ops --threads 1");
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         json_t *each = row(root, "op", ops[i]);

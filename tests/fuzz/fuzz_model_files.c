@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/model/model_config.h"
+#include "daemon/model/rope_scaling.h"
 #include "daemon/model/safetensors.h"
 #include "shm/check.h"
 #include "tests/fuzz/json_edit.h"
@@ -31,6 +32,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
     "\"attention_bias\": false, \"mlp_bias\": false, \"quantization_config\": null,"               \
     "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0},"                  \
     "\"eos_token_id\": [2, 3]}"
+#define SCALED_CONFIG                                                                             \
+    "{\"architectures\": [\"Qwen3ForCausalLM\"], \"hidden_size\": 64, \"intermediate_size\": 96," \
+    "\"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"           \
+    "\"head_dim\": 32, \"vocab_size\": 384, \"max_position_embeddings\": 512,"                    \
+    "\"rms_norm_eps\": 1e-06, \"attention_bias\": true, \"use_sliding_window\": true,"            \
+    "\"sliding_window\": 32, \"max_window_layers\": 1, \"partial_rotary_factor\": 1.0,"           \
+    "\"layer_types\": [\"full_attention\", \"sliding_attention\", \"sliding_attention\"],"        \
+    "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0, \"beta_fast\": 32,"             \
+    "\"beta_slow\": 1, \"mscale\": 0.7, \"mscale_all_dim\": 1.0, \"truncate\": false,"            \
+    "\"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \"attention_factor\": null,"            \
+    "\"original_max_position_embeddings\": 128, \"rope_theta\": 10000.0}}"
 
 struct text {
     size_t bytes;
@@ -56,6 +68,9 @@ static const struct choice {
      "\"y.safetensors\"}}",
      0},
 };
+
+/* The same file of another architecture, with everything that may be scaled or cut to a window. */
+static const struct choice scaled_choice = {CONFIG, SCALED_CONFIG, 0};
 
 static const char *const odd_values[] = {
     "null",
@@ -93,6 +108,12 @@ static const char *const odd_values[] = {
     "\"BOOL\"",
     "\"default\"",
     "\"linear\"",
+    "\"yarn\"",
+    "\"llama3\"",
+    "\"dynamic\"",
+    "\"full_attention\"",
+    "\"Qwen2ForCausalLM\"",
+    "\"MistralForCausalLM\"",
     "\"gelu\"",
     "\"../x\"",
     "\"x.safetensors\"",
@@ -106,6 +127,7 @@ static const char *const odd_values[] = {
     "[4294967296, 4294967296]",
     "[1,1,1,1,1,1,1,1,1,1]",
     "{\"rope_type\": \"default\", \"rope_theta\": 1.0}",
+    "{\"type\": \"yarn\", \"factor\": 1e3, \"original_max_position_embeddings\": 3}",
     "{\"dtype\": \"U8\", \"shape\": [4], \"data_offsets\": [0, 4]}"};
 
 struct fuzzed_files {
@@ -147,6 +169,16 @@ static enum llm_status open_fuzzed(void *self, const char *name, int *out_fd,
     return LLM_OK;
 }
 
+/* No pair turns faster than one radian per position, or backwards, whatever the scaling is. */
+static void check_frequencies(const struct model_config *c)
+{
+    double frequencies[1024 / 2];
+    double scale = rope_scaling_frequencies(frequencies, c);
+    CHECK(scale > 0 && scale <= 1000);
+    for (uint32_t i = 0; i < c->head_dim / 2; i++)
+        CHECK(frequencies[i] >= 0 && frequencies[i] <= 1.0);
+}
+
 static void read_config(const struct model_files *files)
 {
     struct model_config c;
@@ -161,6 +193,9 @@ static void read_config(const struct model_files *files)
     CHECK(c.eos_token_count <= MODEL_EOS_IDS_MAX);
     for (uint32_t i = 0; i < c.eos_token_count; i++)
         CHECK(c.eos_token_ids[i] >= 0 && (uint32_t)c.eos_token_ids[i] < c.vocab_size);
+    CHECK(c.context_max_tokens >= 1 && c.context_max_tokens <= 1u << 20);
+    CHECK(c.full_attention_layers < c.layer_count);
+    check_frequencies(&c);
 }
 
 static void read_tensors(const struct model_files *files)
@@ -227,7 +262,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct fuzzed_files fuzzed;
     struct input in = {data, size};
     uint8_t first = input_byte(&in);
-    fuzzed.choice = &choices[first % 4];
+    fuzzed.choice = first % 4 == 0 && first & 8 ? &scaled_choice : &choices[first % 4];
     fuzzed.text.bytes = 0;
     bool edited = first & 4, framed = fuzzed.choice->tensor_bytes > 0 && !(first & 8);
     if (framed)

@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/spm_fixture.h"
 #include "tests/support/vocab_fixture.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static unsigned char *good[2];
-static size_t good_bytes[2];
+static unsigned char *good[3];
+static size_t good_bytes[3];
 
 static void make_good(void)
 {
@@ -20,6 +21,11 @@ static void make_good(void)
         good[i] = build_image(json, NULL, &good_bytes[i]);
         json_decref(json);
     }
+    if (good[2])
+        return;
+    struct spm_bytes model = small_spm(NULL);
+    good[2] = build_spm_image(model, &good_bytes[2]);
+    free(model.bytes);
 }
 
 static void use(const llm_vocab *vocab, const uint8_t *data, size_t size)
@@ -42,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2)
         return 0;
     make_good();
-    int which = data[0] & 1;
+    int which = data[0] % 3;
     size_t bytes = good_bytes[which], edits = data[1] % 8;
     unsigned char *image = malloc(bytes);
     memcpy(image, good[which], bytes);

@@ -147,7 +147,7 @@ START_TEST(panels_are_packed_alike_by_any_number_of_threads)
 }
 END_TEST
 
-/* rmsnorm, rope, silu_mul and add of T rows, in batches of up to `largest`, all into `out`. */
+/* rmsnorm, rope, silu_mul, add and rmsnorm_heads of T rows, in batches of up to `largest`, all into `out`. */
 struct row_ops {
     int32_t T, D;
     const float *x, *gain;
@@ -163,6 +163,7 @@ static void row_ops_run(const struct row_ops *r, struct kernel_stream *stream, f
     size_t all = (size_t)r->T * (size_t)D;
     memcpy(out + all, r->x, all * sizeof *out); /* rope and add work in place */
     memcpy(out + 3 * all, r->x, all * sizeof *out);
+    memcpy(out + 4 * all, r->x, all * sizeof *out);
     for (int32_t t = 0, rows; t < r->T; t += rows) {
         rows = batch_rows(t, r->T, largest);
         size_t at = (size_t)t * (size_t)D;
@@ -171,6 +172,8 @@ static void row_ops_run(const struct row_ops *r, struct kernel_stream *stream, f
                   r->rope.D);
         ops->silu_mul(stream, out + 2 * all + at / 2, r->x + at, rows, D / 2);
         ops->add(stream, out + 3 * all + at, r->x + at, rows, D);
+        ops->rmsnorm_heads(stream, out + 4 * all + at, D, r->gain, rows, D / r->rope.D, r->rope.D,
+                           1e-6f);
     }
 }
 
@@ -188,12 +191,12 @@ START_TEST(a_row_of_activations_is_the_same_alone_and_in_any_batch)
     double frequencies[HEAD / 2];
     float table[P * HEAD];
     kernel_rope_frequencies(frequencies, HEAD, 10000);
-    kernel_rope_fill(table, frequencies, P, HEAD);
+    kernel_rope_fill(table, frequencies, 1, P, HEAD);
     int32_t positions[T];
     for (int t = 0; t < T; t++)
         positions[t] = (int32_t)fixture_random(P);
     struct row_ops ops = {T, D, x, gain, positions, {table, P, HEAD}};
-    float *want = calloc(4 * T * D, sizeof *want), *got = calloc(4 * T * D, sizeof *got);
+    float *want = calloc(5 * T * D, sizeof *want), *got = calloc(5 * T * D, sizeof *got);
     row_ops_run(&ops, streams[0], want, T);
     for (int32_t largest = 1; largest <= T; largest += 11)
         for (int i = 0; i < THREADS_MAX; i++) {
@@ -205,6 +208,8 @@ START_TEST(a_row_of_activations_is_the_same_alone_and_in_any_batch)
                              "silu_mul, batches up to", largest, streams[i]);
             assert_same_bits(got + 3 * T * D, want + 3 * T * D, T * D, "add, batches up to",
                              largest, streams[i]);
+            assert_same_bits(got + 4 * T * D, want + 4 * T * D, T * D,
+                             "rmsnorm_heads, batches up to", largest, streams[i]);
         }
     free(x), free(gain), free(want), free(got);
     close_streams();

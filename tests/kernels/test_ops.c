@@ -216,6 +216,33 @@ START_TEST(rmsnorm_is_within_its_tolerance)
 }
 END_TEST
 
+START_TEST(rmsnorm_of_heads_is_rmsnorm_of_each_head_and_touches_nothing_else)
+{
+    if (!open_streams(_i, 9))
+        return;
+    static const struct {
+        int32_t T, H, D, gap;
+    } shapes[] = {{1, 1, 2, 0}, {5, 12, 8, 3}, {3, 4, 44, 100}, {9, 40, 128, 64}, {17, 2, 256, 1}};
+    struct kernel_stream *streams[] = {cpu, reference};
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof shapes[0]; i++) {
+        int32_t T = shapes[i / 2].T, H = shapes[i / 2].H, D = shapes[i / 2].D;
+        int32_t stride = H * D + shapes[i / 2].gap;
+        size_t count = (size_t)T * (size_t)stride;
+        float *x = fixture_floats(count, 3), *gain = fixture_floats((size_t)D, 1);
+        float *want = malloc(count * sizeof *want);
+        memcpy(want, x, count * sizeof *want);
+        for (int32_t t = 0; t < T; t++) {
+            float *row = want + t * stride;
+            streams[i % 2]->ops->rmsnorm(streams[i % 2], row, row, gain, H, D, 1e-6f);
+        }
+        streams[i % 2]->ops->rmsnorm_heads(streams[i % 2], x, stride, gain, T, H, D, 1e-6f);
+        ck_assert_mem_eq(x, want, count * sizeof *x);
+        free(x), free(gain), free(want);
+    }
+    close_streams();
+}
+END_TEST
+
 START_TEST(silu_mul_is_within_its_tolerance)
 {
     if (!open_streams(_i, 5))
@@ -277,7 +304,7 @@ START_TEST(rope_is_within_its_tolerance)
         double *frequencies = malloc((size_t)R * sizeof *frequencies);
         float *table = malloc((size_t)P * (size_t)R * sizeof *table);
         kernel_rope_frequencies(frequencies, R, 10000);
-        kernel_rope_fill(table, frequencies, P, R);
+        kernel_rope_fill(table, frequencies, 1, P, R);
         struct kernel_rope rope = {table, P, R};
         float *got = fixture_floats(count, 1), *want = malloc(count * sizeof *want);
         memcpy(want, got, count * sizeof *want);
@@ -449,6 +476,8 @@ int main(void)
     tcase_add_loop_test(tc, packing_converts_between_all_formats_and_joins_tensors_anywhere, 0,
                         FIXTURE_ISA_COUNT);
     tcase_add_loop_test(tc, rmsnorm_is_within_its_tolerance, 0, FIXTURE_ISA_COUNT);
+    tcase_add_loop_test(tc, rmsnorm_of_heads_is_rmsnorm_of_each_head_and_touches_nothing_else, 0,
+                        FIXTURE_ISA_COUNT);
     tcase_add_loop_test(tc, silu_mul_is_within_its_tolerance, 0, FIXTURE_ISA_COUNT);
     tcase_add_loop_test(tc, silu_of_extreme_numbers_is_what_it_should_be, 0, FIXTURE_ISA_COUNT);
     tcase_add_loop_test(tc, rope_is_within_its_tolerance, 0, FIXTURE_ISA_COUNT);

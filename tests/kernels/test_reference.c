@@ -86,7 +86,7 @@ START_TEST(rope_turns_the_two_halves_of_a_head_against_each_other)
     float table[4 * 4], x[6] = {1, 2, 3, 4, 5, 6}; /* one head of 6, of which 4 turn */
     kernel_rope_frequencies(frequencies, 4, 10000);
     ck_assert(frequencies[0] == 1.0 && fabs(frequencies[1] - 0.01) < 1e-15);
-    kernel_rope_fill(table, frequencies, 4, 4);
+    kernel_rope_fill(table, frequencies, 1, 4, 4);
 
     struct kernel_rope rope = {table, 4, 4};
     ops->rope(stream, x, 6, (int32_t[]){3}, &rope, 1, 1, 6);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "shm/vocab_image.h"
+#include "tests/support/spm_fixture.h"
 #include "tests/support/vocab_fixture.h"
 
 static unsigned char *image;
@@ -122,7 +123,7 @@ static const struct {
     const char *sentence;
 } damages[] = {
     {FIELD(magic), 7, LLM_ERR_CORRUPT, "magic"},
-    {FIELD(version), 2, LLM_ERR_VERSION, "version is 2"},
+    {FIELD(version), LLM_VOCAB_VERSION + 1, LLM_ERR_VERSION, "version is 3"},
     {FIELD(header_bytes), 511, LLM_ERR_CORRUPT, "header size"},
     {FIELD(image_bytes), 8, LLM_ERR_CORRUPT, "image size"},
     {FIELD(image_bytes), UINT64_MAX, LLM_ERR_CORRUPT, "image size"},
@@ -154,6 +155,8 @@ static const struct {
     {SECTION(SPLITS, offset), 0, LLM_ERR_CORRUPT, "splits"},
     {SECTION(PATTERNS, bytes), 3, LLM_ERR_CORRUPT, "split 0"},
     {SECTION(TEMPLATE, bytes), UINT64_C(1) << 40, LLM_ERR_CORRUPT, "chat template"},
+    {SECTION(CHARSMAP, bytes), 7, LLM_ERR_CORRUPT, "charsmap"},
+    {SECTION(CHARSMAP, offset), 4, LLM_ERR_CORRUPT, "charsmap"},
 };
 #define DAMAGE_COUNT (int)(sizeof damages / sizeof *damages)
 
@@ -221,6 +224,74 @@ START_TEST(ids_in_tables_must_be_tokens)
 }
 END_TEST
 
+static void use_spm(void)
+{
+    struct spm_bytes model = small_spm(NULL);
+    free(image);
+    image = build_spm_image(model, &image_bytes);
+    header = (void *)image;
+    free(model.bytes);
+}
+
+START_TEST(a_charsmap_that_leads_out_of_its_array_is_refused)
+{
+    use_spm();
+    struct llm_vocab_charsmap *map = section(LLM_VOCAB_CHARSMAP);
+    uint32_t *units = (uint32_t *)(map + 1), count = map->unit_count, was;
+    char *text = (char *)(units + count);
+    llm_error error;
+    ck_assert_int_eq(check_as(image_bytes, &error), LLM_OK);
+    map->unit_count = count - 256;
+    expect_corrupt("the charsmap's size");
+    map->unit_count = UINT32_MAX;
+    expect_corrupt("the charsmap's size");
+    map->unit_count = 0;
+    map->text_bytes += count * 4;
+    expect_corrupt("the charsmap's number of units is 0");
+    map->unit_count = count;
+    map->text_bytes -= count * 4;
+    const uint32_t bad[] = {
+        0x1fffffu << 10,           /* children beyond the end */
+        count << 10,               /* just beyond */
+        UINT32_MAX,                /* a string beyond the end */
+        1u << 31 | map->text_bytes /* just beyond */
+    };
+    for (size_t i = 0; i < 4; i++) {
+        was = units[300];
+        units[300] = bad[i];
+        expect_corrupt("a charsmap unit is");
+        units[300] = was;
+    }
+    was = units[0];
+    units[0] = 1u << 31; /* a root that is a value */
+    expect_corrupt("a charsmap unit is");
+    units[0] = 1u << 8; /* a value that is none: the unit at its place is a transition */
+    expect_corrupt("a charsmap unit is");
+    units[0] = was;
+    text[map->text_bytes - 1] = 'x';
+    expect_corrupt("the end of the charsmap's text");
+    text[map->text_bytes - 1] = 0;
+    seal();
+    ck_assert_int_eq(check_as(image_bytes, &error), LLM_OK);
+}
+END_TEST
+
+START_TEST(a_split_token_must_be_longer_than_its_parts)
+{
+    struct llm_vocab_merge *merge = section(LLM_VOCAB_MERGES);
+    uint8_t *flags = section(LLM_VOCAB_TOKEN_FLAGS);
+    llm_error error;
+    while (merge->left == LLM_TOKEN_NONE)
+        merge++;
+    flags[merge->merged] |= LLM_TOKEN_SPLIT;
+    seal();
+    ck_assert_int_eq(check_as(image_bytes, &error), LLM_OK);
+    flags[merge->left] |= LLM_TOKEN_SPLIT;
+    merge->merged = merge->left; /* giving it would never end */
+    expect_corrupt("merge slot");
+}
+END_TEST
+
 START_TEST(a_name_without_an_end_is_refused)
 {
     memset(header->name, 'x', sizeof header->name);
@@ -282,9 +353,11 @@ START_TEST(random_damage_is_refused_or_harmless)
 {
     uint64_t seed = test_seed(), state = seed;
     size_t passed = 0;
-    if (_i) {
+    if (_i == 1) {
         teardown();
         use(small_sentencepiece());
+    } else if (_i == 2) {
+        use_spm();
     }
     unsigned char *good = malloc(image_bytes);
     memcpy(good, image, image_bytes);
@@ -326,10 +399,12 @@ int main(void)
     tcase_add_loop_test(images, a_damaged_header_field_is_named, 0, DAMAGE_COUNT);
     tcase_add_test(images, a_damaged_token_is_named);
     tcase_add_test(images, ids_in_tables_must_be_tokens);
+    tcase_add_test(images, a_charsmap_that_leads_out_of_its_array_is_refused);
+    tcase_add_test(images, a_split_token_must_be_longer_than_its_parts);
     tcase_add_test(images, a_name_without_an_end_is_refused);
     tcase_add_test(images, a_pattern_that_does_not_compile_is_refused_at_open);
     tcase_add_test(images, truncated_empty_and_misplaced_images_are_refused);
-    tcase_add_loop_test(images, random_damage_is_refused_or_harmless, 0, 2);
+    tcase_add_loop_test(images, random_damage_is_refused_or_harmless, 0, 3);
     suite_add_tcase(suite, images);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

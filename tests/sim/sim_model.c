@@ -127,7 +127,7 @@ static bool row_is_cached(const struct sim_tables *tables, uint32_t model, const
                           uint32_t domain_count, uint32_t position, uint64_t history)
 {
     uint32_t block_tokens = tables->models[model].block_tokens;
-    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++) {
+    for (block_id block = 0; block < tables->block_count; block++) {
         const struct sim_block *b = &tables->blocks[block];
         if (b->state == SIM_SEALED && b->info.model == model &&
             b->info.depth == position / block_tokens && position % block_tokens < b->info.tokens &&
@@ -307,7 +307,7 @@ static bool is_parent(const struct sim_tables *tables, block_id block,
 static bool has_parent(const struct sim_tables *tables, const struct core_block_info *child,
                        block_id except)
 {
-    for (block_id block = 0; block < SIM_BLOCKS_MAX; block++)
+    for (block_id block = 0; block < tables->block_count; block++)
         if (block != except && is_parent(tables, block, child))
             return true;
     return false;
@@ -316,7 +316,7 @@ static bool has_parent(const struct sim_tables *tables, const struct core_block_
 /* Would some sealed block be without a parent if `block` went? */
 static bool leaves_an_orphan(const struct sim_tables *tables, block_id block)
 {
-    for (block_id child = 0; child < SIM_BLOCKS_MAX; child++)
+    for (block_id child = 0; child < tables->block_count; child++)
         if (tables->blocks[child].state == SIM_SEALED &&
             is_parent(tables, block, &tables->blocks[child].info) &&
             !has_parent(tables, &tables->blocks[child].info, block))
@@ -465,9 +465,18 @@ static const char *apply_finished(const struct sim_tables *tables, struct sim_re
     return why == due ? NULL : "a request ended for another reason than alone";
 }
 
+/* A block that `effect` names and the tables have not. */
+static bool names_no_block(const struct sim_tables *tables, const struct core_effect *effect)
+{
+    return (effect->block != BLOCK_NONE && effect->block >= tables->block_count) ||
+           (effect->kind == CORE_BLOCK_COPIED && effect->value >= tables->block_count);
+}
+
 const char *sim_apply(struct sim_tables *tables, const struct core *core,
                       const struct core_effect *effect)
 {
+    if (names_no_block(tables, effect))
+        return "there is no such block";
     switch (effect->kind) {
     case CORE_BLOCK_TAKEN:
         return apply_taken(tables, effect->block, effect->value);

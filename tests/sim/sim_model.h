@@ -74,6 +74,7 @@ struct sim_request { /* reqtab and reqtok */
 
 struct sim_tables {
     const struct core_model *models;
+    uint32_t block_count; /* at most SIM_BLOCKS_MAX; blocks behind them are not there */
     uint32_t vocab_tokens;
     bool exact_hash;                                       /* chain values do not collide */
     struct sim_random random;                              /* garbage for rows that nobody wrote */

@@ -168,12 +168,11 @@ static int64_t lead_max(const struct sim_order *order, uint32_t user)
     return (int64_t)(tokens * SIM_PER_WEIGHT / terms->weight);
 }
 
-/* What `u` got more than `v` while v waited and might have had a seat. */
-static const char *run_race(struct sim_order *order, uint32_t rank, uint32_t u, uint32_t v,
+/* What `u` got more than `v` while v waited and might have had a seat: while the race is `on`. */
+static const char *run_race(struct sim_order *order, uint32_t rank, uint32_t u, uint32_t v, bool on,
                             int64_t lead)
 {
     struct sim_race *race = &order->races[rank][u][v];
-    bool on = user_waits(order, v, rank) && may_have_a_seat(order, v) && !find_eldest(order);
     if (!on || !race->on) {
         *race = (struct sim_race){.on = on, .owed = race->owed, .owed_first = race->owed};
         return NULL;
@@ -224,14 +223,24 @@ const char *sim_order_planned(struct sim_order *order, const struct core *core,
     }
     if (!eldest_moves(order, core, plan, pinned))
         return "the eldest is overdue and does not move";
-    for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
-        for (uint32_t u = 0; u < SIM_USERS_MAX; u++)
-            for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
+    uint32_t seats[SIM_USERS_MAX] = {0};
+    bool waiting[SIM_RANKS][SIM_USERS_MAX] = {{false}};
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
+        const struct sim_place *place = &order->places[slot];
+        seats[place->user] += place->where == SIM_RUNNING;
+        waiting[place->rank][place->user] |= waits(place);
+    }
+    for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
+        bool may_start = !eldest && seats[v] < order->users[v].seats_max;
+        for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
+            for (uint32_t u = 0; u < SIM_USERS_MAX; u++) {
                 int64_t lead = served[rank][u] - served[rank][v];
                 note_owed(&order->races[rank][u][v], lead, out_of_turn[rank][v]);
-                const char *wrong = run_race(order, rank, u, v, lead);
+                const char *wrong =
+                    run_race(order, rank, u, v, may_start && waiting[rank][v], lead);
                 if (wrong)
                     return wrong;
             }
+    }
     return NULL;
 }

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "daemon/model/byte_alphabet.h"
+#include "daemon/model/gguf.h"
 #include "daemon/model/json_file.h"
+#include "daemon/model/model_files.h"
 #include "shm/check.h"
 
 /* ---- The two small vocabularies -------------------------------------------------------------------- */
@@ -163,6 +165,48 @@ enum llm_status try_build(const json_t *tokenizer, uint32_t token_count, llm_err
     void *image = NULL;
     size_t bytes;
     enum llm_status status = vocab_build(&source, &image, &bytes, error);
+    if (status == LLM_OK)
+        free(image);
+    return status;
+}
+
+/* `path` is a file; *out_image only with LLM_OK. */
+static enum llm_status build_gguf(const char *path, void **out_image, size_t *out_bytes,
+                                  llm_error *error)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    CHECK(slash != NULL && (size_t)(slash - path) < sizeof folder);
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
+    struct model_directory directory = {open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+    CHECK(directory.directory_fd >= 0);
+    struct model_files files = model_files_below(&directory);
+    struct gguf gguf;
+    enum llm_status status = gguf_open(&gguf, &files, slash + 1, error);
+    close(directory.directory_fd);
+    if (status != LLM_OK)
+        return status;
+    struct vocab_source source = source_of(NULL, NULL, 0);
+    source.gguf = &gguf;
+    status = vocab_build(&source, out_image, out_bytes, error);
+    gguf_close(&gguf);
+    return status;
+}
+
+void *build_gguf_image(const char *path, size_t *out_bytes)
+{
+    void *image;
+    llm_error error;
+    enum llm_status status = build_gguf(path, &image, out_bytes, &error);
+    must_be_ok(status, &error);
+    return image;
+}
+
+enum llm_status try_build_gguf(const char *path, llm_error *error)
+{
+    void *image = NULL;
+    size_t bytes;
+    enum llm_status status = build_gguf(path, &image, &bytes, error);
     if (status == LLM_OK)
         free(image);
     return status;

@@ -22,6 +22,9 @@ json_t *small_sentencepiece(void);
 /* Build, or stop with the builder's sentence. */
 void *build_image(const json_t *tokenizer, const json_t *tokenizer_config, size_t *out_bytes);
 enum llm_status try_build(const json_t *tokenizer, uint32_t token_count, llm_error *error);
+/* The same from the metadata of a GGUF file. */
+void *build_gguf_image(const char *path, size_t *out_bytes);
+enum llm_status try_build_gguf(const char *path, llm_error *error);
 llm_vocab *open_image(const void *image, size_t bytes);
 
 /* $LLM_TESTDATA/<path>; exits with 77 and a sentence when LLM_TESTDATA is not set. */

@@ -84,7 +84,7 @@ static const struct row rows[] = {
     {"llmd --set=lo", "--set=log.level=", NULL},
     {"llmd --set ''", ":nospace", NULL},
     {"llmd --config ''", ":files", NULL},
-    {"llmd --model ''", ":directories", NULL},
+    {"llmd --model ''", ":files", NULL},
     {"llmd ''", NULL, NULL},
     {"llmctl config ''", "check", "restart"},
     {"llmctl config check ''", ":files", NULL},

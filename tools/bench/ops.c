@@ -211,6 +211,19 @@ static void call_rmsnorm(struct job *job)
     job->stream->ops->rmsnorm(job->stream, job->out, job->x, job->gain, job->T, job->K, 1e-5F);
 }
 
+static enum llm_status open_rmsnorm_heads(struct job *job, struct llm_error *error)
+{
+    job->bytes = 8.0 * job->T * job->K;
+    job->flop = 4.0 * job->T * job->K;
+    return take_rows(job, (size_t)job->K, 0, 1, error);
+}
+
+static void call_rmsnorm_heads(struct job *job)
+{
+    job->stream->ops->rmsnorm_heads(job->stream, job->x, job->K, job->gain, job->T,
+                                    job->K / HEAD_DIM, HEAD_DIM, 1e-5F);
+}
+
 static enum llm_status open_silu_mul(struct job *job, struct llm_error *error)
 {
     job->bytes = 12.0 * job->T * job->K;
@@ -258,7 +271,7 @@ static enum llm_status open_rope(struct job *job, struct llm_error *error)
     if (!job->cos_sin)
         return no_memory(error);
     kernel_rope_frequencies(frequencies, HEAD_DIM, 10000);
-    kernel_rope_fill(job->cos_sin, frequencies, ROPE_ROWS, HEAD_DIM);
+    kernel_rope_fill(job->cos_sin, frequencies, 1, ROPE_ROWS, HEAD_DIM);
     job->rope = (struct kernel_rope){.cos_sin = job->cos_sin, .P = ROPE_ROWS, .D = HEAD_DIM};
     enum llm_status status = take_rows(job, (size_t)job->K, 0, 1, error);
     for (int32_t i = 0; status == LLM_OK && i < job->T; i++)
@@ -368,6 +381,7 @@ static const struct op_row {
     {"embed", SHAPE_ROWS, true, open_embed, call_embed},
     {"embed_matrix", SHAPE_ROWS, true, open_embed_matrix, call_embed_matrix},
     {"rmsnorm", SHAPE_ROWS, false, open_rmsnorm, call_rmsnorm},
+    {"rmsnorm_heads", SHAPE_ROWS, false, open_rmsnorm_heads, call_rmsnorm_heads},
     {"rope", SHAPE_ROWS, false, open_rope, call_rope},
     {"silu_mul", SHAPE_ROWS, false, open_silu_mul, call_silu_mul},
     {"add", SHAPE_ROWS, false, open_add, call_add},

@@ -367,7 +367,7 @@ static void complete_llmctl(struct completion *at)
 static const struct {
     const char *name, *letter, *shape;
 } llmd_values[] = {
-    {"--config", "-c", "FILE"}, {"--socket", "-s", "PATH"}, {"--model", "-m", "DIR"},
+    {"--config", "-c", "FILE"}, {"--socket", "-s", "PATH"}, {"--model", "-m", "FILE"},
     {"--set", "-S", "KEY"},     {"--idle-exit", "-i", ""},  {"--threads", "-t", ""},
     {"--instance", "-I", ""},
 };
