@@ -100,6 +100,9 @@ void embed_cuda(struct cuda_stream *stream, float *out, const int32_t *ids,
 void rmsnorm_cuda(struct cuda_stream *stream, float *out, const float *x, const float *gain,
                   int32_t T, int32_t D, float eps);
 
+void rmsnorm_heads_cuda(struct cuda_stream *stream, float *x, int32_t stride, const float *gain,
+                        int32_t T, int32_t H, int32_t D, float eps);
+
 void rope_cuda(struct cuda_stream *stream, float *x, int32_t stride, const int32_t *positions,
                const struct cuda_rope *rope, int32_t T, int32_t H, int32_t D);
 

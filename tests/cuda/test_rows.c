@@ -113,6 +113,34 @@ START_TEST(rmsnorm_is_within_its_tolerance)
 }
 END_TEST
 
+START_TEST(rmsnorm_of_heads_is_rmsnorm_of_each_head_and_touches_nothing_else)
+{
+    static const struct {
+        int32_t T, H, D, gap;
+    } shapes[] = {{1, 1, 2, 0}, {5, 12, 8, 3}, {3, 4, 44, 100}, {2, 5, 128, 64}, {2, 2, 257, 1}};
+    struct cuda_stream stream = cuda_begin(_i, 8);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        int32_t T = shapes[i].T, H = shapes[i].H, D = shapes[i].D;
+        int32_t stride = H * D + shapes[i].gap;
+        size_t count = (size_t)T * (size_t)stride;
+        float *x = fixture_floats(count, 3), *gain = fixture_floats((size_t)D, 1);
+        float *x_there = cuda_floats(x, count), *gain_there = cuda_floats(gain, (size_t)D);
+        float *head = emu_alloc((size_t)D * sizeof *head);
+        rmsnorm_heads_cuda(&stream, x_there, stride, gain_there, T, H, D, 1e-6f);
+        for (int32_t t = 0; t < T; t++)
+            for (int32_t h = 0; h < H; h++) {
+                float *place = x + t * stride + h * D;
+                memcpy(head, place, (size_t)D * sizeof *head);
+                rmsnorm_cuda(&stream, head, head, gain_there, 1, D, 1e-6f);
+                memcpy(place, head, (size_t)D * sizeof *head);
+            }
+        ck_assert_mem_eq(x_there, x, count * sizeof *x);
+        free(x), free(gain), emu_free(x_there), emu_free(gain_there), emu_free(head);
+    }
+    cuda_end(&stream);
+}
+END_TEST
+
 START_TEST(silu_mul_is_within_its_tolerance)
 {
     struct cuda_stream stream = cuda_begin(_i, 4);
@@ -234,6 +262,8 @@ int main(void)
     tcase_add_loop_test(tc, an_unknown_token_gives_zeros_and_a_fault_and_reads_nothing, 0,
                         schedules);
     tcase_add_loop_test(tc, rmsnorm_is_within_its_tolerance, 0, schedules);
+    tcase_add_loop_test(tc, rmsnorm_of_heads_is_rmsnorm_of_each_head_and_touches_nothing_else, 0,
+                        schedules);
     tcase_add_loop_test(tc, silu_mul_is_within_its_tolerance, 0, schedules);
     tcase_add_loop_test(tc, silu_of_extreme_numbers_is_what_it_should_be, 0, schedules);
     tcase_add_loop_test(tc, rope_is_within_its_tolerance, 0, schedules);
