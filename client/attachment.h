@@ -37,6 +37,7 @@ struct llm_stream_asked {
     uint32_t stop_string_count;
     uint8_t stop_strings[LLM_STOP_STRINGS_MAX *
                          (1 + LLM_STOP_STRING_BYTES_MAX)]; /* each a length byte and the bytes */
+    uint32_t min_tokens; /* the text of so many tokens has no stop strings */
 };
 LLM_API const struct llm_stream_asked *llm_stream_asked(const llm_stream *stream);
 LLM_API llm_connection *llm_stream_connection(const llm_stream *stream);

@@ -1,4 +1,5 @@
 /* Requests on contexts: generating, computing, branching, scoring, following. */
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,30 +104,98 @@ static enum llm_status read_scores(llm_stream *stream, const uint32_t *tokens, u
     return status;
 }
 
-enum llm_status llm_context_score(llm_context *context, const uint32_t *tokens, uint32_t count,
-                                  float *out_logprobs, llm_error *error)
+/* Those beside the tokens of a complete stream; `out_tops` [count][top_count], what is missing marked. */
+static enum llm_status read_tops(llm_stream *stream, uint32_t count, uint32_t top_count,
+                                 llm_top_logprob *out_tops, struct llm_error *error)
 {
-    const llm_sampling sampling = {.max_tokens = count, .logprobs = true};
-    const struct llm_asking asking =
-        asking_on(context, tokens, count, &sampling, LLM_REQUEST_SCORE);
-    if (count == 0)
-        return llm_fail(error, LLM_ERR_INVALID, "no tokens to score: at least 1");
-    float *logprobs = malloc(count * sizeof *logprobs); /* `out_logprobs` is untouched on failure */
-    if (!logprobs)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u log-probabilities", count);
-    llm_stream *stream;
-    enum llm_status status = llm_asking_submit(context->connection, &asking, &stream, error);
-    if (status == LLM_OK) {
-        status = read_scores(stream, tokens, count, logprobs, error);
-        llm_stream_close(stream);
+    enum llm_status status = LLM_OK;
+    for (uint32_t i = 0; i < count && status == LLM_OK; i++) {
+        llm_top_logprob *tops = out_tops + (size_t)i * top_count;
+        uint32_t found = 0;
+        status = llm_stream_tops(stream, i, tops, top_count, &found, error);
+        for (uint32_t k = found; k < top_count; k++)
+            tops[k] = (llm_top_logprob){UINT32_MAX, -INFINITY};
     }
-    for (uint32_t i = 0; status == LLM_OK && i < count; i++)
-        out_logprobs[i] = logprobs[i];
-    free(logprobs);
     return status;
 }
 
+/* Into memory of ours: the caller's is untouched on failure. */
+static enum llm_status score(llm_context *context, const struct llm_asking *asking,
+                             uint32_t top_count, float *logprobs, llm_top_logprob *tops,
+                             struct llm_error *error)
+{
+    llm_stream *stream;
+    enum llm_status status = llm_asking_submit(context->connection, asking, &stream, error);
+    if (status != LLM_OK)
+        return status;
+    status = read_scores(stream, asking->tokens, asking->token_count, logprobs, error);
+    if (status == LLM_OK && top_count > 0)
+        status = read_tops(stream, asking->token_count, top_count, tops, error);
+    llm_stream_close(stream);
+    return status;
+}
+
+enum llm_status llm_context_score_top(llm_context *context, const uint32_t *tokens, uint32_t count,
+                                      uint32_t top_count, float *out_logprobs,
+                                      llm_top_logprob *out_tops, llm_error *error)
+{
+    const llm_sampling_more more = {
+        .sampling = {.max_tokens = count,
+                     .logprobs = true,
+                     .more_bytes = top_count > 0 ? sizeof(llm_sampling_more) : 0},
+        .top_logprobs = top_count};
+    const struct llm_asking asking =
+        asking_on(context, tokens, count, &more.sampling, LLM_REQUEST_SCORE);
+    if (count == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "no tokens to score: at least 1");
+    if (top_count > LLM_TOP_LOGPROBS_MAX)
+        return llm_fail(error, LLM_ERR_INVALID, "top_count is %u: it must be from 0 to %u",
+                        top_count, LLM_TOP_LOGPROBS_MAX);
+    size_t top_bytes = (size_t)count * top_count * sizeof *out_tops;
+    float *logprobs = malloc(count * sizeof *logprobs);
+    llm_top_logprob *tops = malloc(top_bytes + 1);
+    enum llm_status status =
+        logprobs && tops
+            ? score(context, &asking, top_count, logprobs, tops, error)
+            : llm_fail(error, LLM_ERR_MEMORY, "no memory for %u log-probabilities", count);
+    if (status == LLM_OK)
+        memcpy(out_logprobs, logprobs, count * sizeof *logprobs);
+    if (status == LLM_OK && top_bytes > 0)
+        memcpy(out_tops, tops, top_bytes);
+    free(logprobs);
+    free(tops);
+    return status;
+}
+
+enum llm_status llm_context_score(llm_context *context, const uint32_t *tokens, uint32_t count,
+                                  float *out_logprobs, llm_error *error)
+{
+    return llm_context_score_top(context, tokens, count, 0, out_logprobs, NULL, error);
+}
+
 /* ---- Branching -------------------------------------------------------------------------------------- */
+
+/* Requests that are submitted together: branches that differ, or answers to one question. */
+struct together {
+    llm_context *context;
+    uint32_t count;
+    const llm_branch *branches; /* [count]; NULL: the rest says what all of them ask */
+    const uint32_t *tokens;
+    uint32_t token_count;
+    const llm_sampling *sampling;
+};
+
+static struct llm_asking asking_of_answer(const struct together *all, uint32_t number,
+                                          llm_sampling_more *memory)
+{
+    if (all->sampling->more_bytes != 0)
+        *memory = *(const llm_sampling_more *)(const void *)all->sampling;
+    else
+        memory->sampling = *all->sampling;
+    memory->sampling.branch = number;
+    return asking_on(all->context, all->tokens, all->token_count, &memory->sampling,
+                     LLM_REQUEST_BRANCH);
+}
 
 /* `*sampling` is the memory that the result points at. */
 static struct llm_asking asking_of_branch(const llm_context *context, const llm_branch *branch,
@@ -147,23 +216,44 @@ static struct llm_asking asking_of_branch(const llm_context *context, const llm_
     return asking_on(context, branch->tokens, branch->token_count, sampling, LLM_REQUEST_BRANCH);
 }
 
+static struct llm_asking asking_number(const struct together *all, uint32_t number,
+                                       llm_sampling_more *memory)
+{
+    return all->branches
+               ? asking_of_branch(all->context, &all->branches[number], number, &memory->sampling)
+               : asking_of_answer(all, number, memory);
+}
+
+static enum llm_status check_number(const struct together *all, uint32_t number,
+                                    struct llm_error *error)
+{
+    if (!all->branches)
+        return check_model(all->sampling, error);
+    const llm_branch *branch = &all->branches[number];
+    if (branch->sampling.more_bytes != 0)
+        return llm_fail(
+            error, LLM_ERR_INVALID,
+            "more_bytes of branch %u is %u: it must be 0; llm_context_answers() takes more", number,
+            branch->sampling.more_bytes);
+    if (branch->score && branch->token_count == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "branch %u has no tokens to score", number);
+    return check_model(&branch->sampling, error);
+}
+
 /* On failure nothing is left taken. */
-static enum llm_status prepare_branches(llm_context *context, const llm_branch *branches,
-                                        uint32_t count, llm_stream **out_streams,
+static enum llm_status prepare_together(const struct together *all, llm_stream **out_streams,
                                         struct llm_error *error)
 {
-    struct llm_connection *connection = context->connection;
+    struct llm_connection *connection = all->context->connection;
     enum llm_status status = LLM_OK;
     uint32_t prepared = 0;
-    while (prepared < count && status == LLM_OK) {
-        llm_sampling sampling;
-        const llm_branch *branch = &branches[prepared];
-        const struct llm_asking asking = asking_of_branch(context, branch, prepared, &sampling);
-        status = check_model(&branch->sampling, error);
-        if (status == LLM_OK && branch->score && branch->token_count == 0)
-            status = llm_fail(error, LLM_ERR_INVALID, "branch %u has no tokens to score", prepared);
-        if (status == LLM_OK)
-            status = llm_asking_prepare(connection, &asking, &out_streams[prepared], error);
+    while (prepared < all->count && status == LLM_OK) {
+        llm_sampling_more memory;
+        status = check_number(all, prepared, error);
+        if (status != LLM_OK)
+            break;
+        const struct llm_asking asking = asking_number(all, prepared, &memory);
+        status = llm_asking_prepare(connection, &asking, &out_streams[prepared], error);
         prepared += status == LLM_OK;
     }
     while (status != LLM_OK && prepared > 0)
@@ -189,20 +279,19 @@ static enum llm_status send_patiently(struct llm_connection *connection,
 }
 
 /* On failure those sent are cancelled, and nothing is left taken. */
-static enum llm_status send_branches(llm_context *context, const llm_branch *branches,
-                                     uint32_t count, llm_stream **streams, struct llm_error *error)
+static enum llm_status send_together(const struct together *all, llm_stream **streams,
+                                     struct llm_error *error)
 {
-    struct llm_connection *connection = context->connection;
+    struct llm_connection *connection = all->context->connection;
     enum llm_status status = LLM_OK;
     uint32_t sent = 0;
-    while (sent < count && status == LLM_OK) {
-        llm_sampling sampling;
-        const struct llm_asking asking =
-            asking_of_branch(context, &branches[sent], sent, &sampling);
+    while (sent < all->count && status == LLM_OK) {
+        llm_sampling_more memory;
+        const struct llm_asking asking = asking_number(all, sent, &memory);
         status = send_patiently(connection, &asking, streams[sent], error);
         sent += status == LLM_OK;
     }
-    for (uint32_t i = 0; i < count && status != LLM_OK; i++) {
+    for (uint32_t i = 0; i < all->count && status != LLM_OK; i++) {
         if (i < sent)
             llm_stream_close(streams[i]);
         else
@@ -211,32 +300,58 @@ static enum llm_status send_branches(llm_context *context, const llm_branch *bra
     return status;
 }
 
-enum llm_status llm_context_branch(llm_context *context, const llm_branch *branches, uint32_t count,
-                                   llm_stream **out_streams, llm_error *error)
+static enum llm_status submit_together(const struct together *all, llm_stream **out_streams,
+                                       struct llm_error *error)
 {
-    struct llm_connection *connection = context->connection;
+    struct llm_connection *connection = all->context->connection;
     enum llm_status status = llm_connection_own(connection, error);
     if (status == LLM_OK)
         status = llm_connection_alive(connection, error);
     if (status != LLM_OK)
         return status;
     uint32_t slots = connection->geometry.stream_slots;
-    if (count == 0)
-        return llm_fail(error, LLM_ERR_INVALID, "no branches: at least 1");
-    if (count > slots)
-        return llm_fail(error, LLM_ERR_LIMIT,
-                        "%u branches: this connection has %u stream slots in all", count, slots);
-    llm_stream **streams = calloc(count, sizeof(llm_stream *));
+    if (all->count == 0)
+        return llm_fail(error, LLM_ERR_INVALID, "no %s: at least 1",
+                        all->branches ? "branches" : "answers");
+    if (all->count > slots)
+        return llm_fail(error, LLM_ERR_LIMIT, "%u %s: this connection has %u stream slots in all",
+                        all->count, all->branches ? "branches" : "answers", slots);
+    llm_stream **streams = calloc(all->count, sizeof(llm_stream *));
     if (!streams)
-        return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u branches", count);
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u branches", all->count);
     llm_context_end_pending(connection);
-    status = prepare_branches(context, branches, count, streams, error);
+    status = prepare_together(all, streams, error);
     if (status == LLM_OK)
-        status = send_branches(context, branches, count, streams, error);
-    for (uint32_t i = 0; i < count && status == LLM_OK; i++)
+        status = send_together(all, streams, error);
+    for (uint32_t i = 0; i < all->count && status == LLM_OK; i++)
         out_streams[i] = streams[i];
     free(streams);
     return status;
+}
+
+enum llm_status llm_context_branch(llm_context *context, const llm_branch *branches, uint32_t count,
+                                   llm_stream **out_streams, llm_error *error)
+{
+    static const llm_branch none;
+    const struct together all = {
+        .context = context, .count = count, .branches = branches ? branches : &none};
+    return submit_together(&all, out_streams, error);
+}
+
+enum llm_status llm_context_answers(llm_context *context, const uint32_t *tokens,
+                                    uint32_t token_count, const llm_sampling *sampling,
+                                    uint32_t answer_count, llm_stream **out_streams,
+                                    llm_error *error)
+{
+    const struct together all = {.context = context,
+                                 .count = answer_count,
+                                 .tokens = tokens,
+                                 .token_count = token_count,
+                                 .sampling = sampling ? sampling : &llm_sampling_default};
+    if (sampling && sampling->more_bytes != 0 && sampling->more_bytes != sizeof(llm_sampling_more))
+        return llm_fail(error, LLM_ERR_INVALID, "more_bytes is %u: it must be 0 or %zu",
+                        sampling->more_bytes, sizeof(llm_sampling_more));
+    return submit_together(&all, out_streams, error);
 }
 
 /* ---- The context of a stream ------------------------------------------------------------------------ */

@@ -112,7 +112,20 @@ enum llm_urgency {
     LLM_URGENCY_BATCH = 2 /* after all others; what waits long starts at last */
 };
 
-/* How to choose the next token. Zero means "off" or "default" for every field but max_tokens. */
+/* Values that the model decides instead of the request: those its authors recommend (generation_config.json), greedy with all
+ * filters off where they say nothing. */
+enum llm_model_default {
+    LLM_DEFAULT_TEMPERATURE = 1,
+    LLM_DEFAULT_TOP_K = 2,
+    LLM_DEFAULT_TOP_P = 4,
+    LLM_DEFAULT_MIN_P = 8,
+    LLM_DEFAULT_TYPICAL_P = 16,
+    LLM_DEFAULT_REPETITION_PENALTY = 32,
+    LLM_DEFAULT_ALL = 63
+};
+
+/* How to choose the next token. Zero means "off" for every field but max_tokens; what the model's authors recommend is had
+ * by naming it in model_defaults. docs/NUMERICS.md ("Sampling") has the order of the steps. */
 typedef struct llm_sampling {
     uint32_t max_tokens; /* 1..; the answer's longest length */
     float temperature;   /* 0: always the likeliest token; at most 100 */
@@ -128,19 +141,52 @@ typedef struct llm_sampling {
     enum llm_urgency urgency; /* who goes first */
     const uint32_t *stop_ids; /* [stop_id_count] end the answer; the id is its last token */
     uint32_t stop_id_count;   /* at most 16 */
+    /* 0; or sizeof(llm_sampling_more), and this is the first member of one */
+    uint32_t more_bytes;
     const char *const
         *stop_strings;          /* [stop_string_count] end the answer when its text contains one */
     uint32_t stop_string_count; /* at most 8, each of 1..64 bytes */
+    uint32_t model_defaults;    /* enum llm_model_default, or-ed: these fields do not count */
     const char *model;          /* NULL: the daemon's default model; on a context: NULL */
     uint64_t timeout_ns;        /* give up after this long; 0: never */
 } llm_sampling;
+
+typedef struct llm_logit_bias {
+    uint32_t token;
+    float bias; /* -100..100, added to the token's logit; several of one token add up */
+} llm_logit_bias;
+
+/*
+ * What else a request may ask for. Set sampling.more_bytes = sizeof(llm_sampling_more) and give &more.sampling to any call
+ * that takes an llm_sampling: llm_submit(), llm_generate(), llm_generate_text() and their kin. Lists are copied before the
+ * call returns. Steps in order: bias, repetition, frequency and presence penalty, then what cannot be chosen (min_tokens,
+ * banned, allowed), then temperature, top_k, top_p, min_p, typical_p.
+ */
+typedef struct llm_sampling_more {
+    llm_sampling sampling;
+    float
+        typical_p; /* keep the tokens nearest to the expected surprise with this mass, (0, 1]; 0: off */
+    float
+        repetition_penalty; /* 0.01..100; of each id in prompt and answer the logit is divided by it (multiplied if negative); 0, 1: off */
+    float presence_penalty; /* -100..100; taken from the logit of each id in the answer; 0: off */
+    float frequency_penalty; /* -100..100; the same, as often as it is there; 0: off */
+    uint32_t min_tokens;   /* 0..max_tokens; the answer cannot stop before it has so many tokens */
+    uint32_t top_logprobs; /* 0..20; with sampling.logprobs: llm_stream_tops() */
+    const llm_logit_bias *biases; /* [bias_count] */
+    uint32_t bias_count;          /* at most 1024 */
+    uint32_t banned_id_count;     /* at most 1024 */
+    const uint32_t *banned_ids;   /* [banned_id_count] are never chosen */
+    const uint32_t *
+        allowed_ids; /* [allowed_id_count] nothing else is chosen; with none, everything is allowed */
+    uint32_t allowed_id_count; /* at most 1024 */
+} llm_sampling_more;
 
 /*
  * Submit a prompt; the answer arrives in the stream.
  *
  *   prompt           [prompt_tokens] ids in the model's vocabulary; copied before the call returns
  *   prompt_tokens    1..; with max_tokens it must fit the model's context
- *   sampling         NULL: greedy, 256 tokens
+ *   sampling         NULL: the model's own defaults, 256 tokens
  *   returns          LLM_OK              the daemon will answer; what it finds wrong comes with the stream
  *                    LLM_ERR_INVALID     a field is out of range; the sentence names it
  *                    LLM_ERR_BUSY        every stream slot, the queue or the log is in use: close a stream or wait
@@ -218,7 +264,7 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_generate(llm_context *context,
                                                     const llm_sampling *sampling,
                                                     llm_stream **out_stream, llm_error *error);
 /* The same, after appending tokens [count], 0..: in one call, all or nothing. What the engine refuses comes with the
- * stream. `sampling` NULL: greedy, 256 tokens; its `model` is NULL. */
+ * stream. `sampling` NULL: the model's own defaults, 256 tokens; its `model` is NULL. */
 LLM_API LLM_MUST_CHECK enum llm_status
 llm_generate_after(llm_context *context, const uint32_t *tokens, uint32_t count,
                    const llm_sampling *sampling, llm_stream **out_stream, llm_error *error);
@@ -230,7 +276,7 @@ typedef struct llm_branch {
     uint32_t token_count;   /* 0.. */
     bool score; /* choose no tokens: the stream gives `tokens` back with their log-probabilities */
     llm_sampling
-        sampling; /* without `score`; its `branch` 0 becomes the branch's index, its max_tokens 0 256 */
+        sampling; /* without `score`; its `branch` 0 becomes the branch's index, its max_tokens 0 256; more_bytes is 0 */
 } llm_branch;
 /*
  * N continuations of one past, in one call: each runs on a fork of its own, and all share what is computed of this one.
@@ -243,6 +289,18 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_branch(llm_context *context,
                                                           const llm_branch *branches,
                                                           uint32_t count, llm_stream **out_streams,
                                                           llm_error *error);
+/*
+ * Several answers to the same question, each on a fork of its own: llm_context_branch() with one `sampling` for all, which may
+ * be part of an llm_sampling_more. Answer i is drawn with `branch` i, so with a seed all of them can be had again. Read them, then
+ * llm_streams_rank() says which is best, and llm_context_keep() takes it.
+ *
+ *   tokens           [token_count] appended to each fork; 0..
+ *   out_streams      [answer_count] 1..; all or none
+ */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_answers(llm_context *context, const uint32_t *tokens, uint32_t token_count,
+                    const llm_sampling *sampling, uint32_t answer_count, llm_stream **out_streams,
+                    llm_error *error);
 /* The tokens of the branch that `stream` is the answer of become this context's; the branch's own context ends. The stream
  * must be complete (LLM_ERR_BUSY). Other branches end when their streams are closed. */
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_keep(llm_context *context, llm_stream *stream,
@@ -252,6 +310,18 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_keep(llm_context *context, ll
 LLM_API LLM_MUST_CHECK enum llm_status llm_context_score(llm_context *context,
                                                          const uint32_t *tokens, uint32_t count,
                                                          float *out_logprobs, llm_error *error);
+
+typedef struct llm_top_logprob {
+    uint32_t token;
+    float
+        logprob; /* natural logarithm, of the model's own distribution, before penalties and filters */
+} llm_top_logprob;
+/* The same, and the likeliest tokens at the place of each: top_count 0..20; out_tops [count][top_count], most likely first, UINT32_MAX
+ * where the model has no further one. LLM_ERR_LIMIT: (2 + 2 * top_count) * count words can never fit the connection's log. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_context_score_top(llm_context *context, const uint32_t *tokens, uint32_t count,
+                      uint32_t top_count, float *out_logprobs, llm_top_logprob *out_tops,
+                      llm_error *error);
 
 typedef struct llm_publish {
     uint32_t mode; /* rw bits of owner, group and others as in chmod(1); 0: 0600 */
@@ -395,6 +465,58 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_stream_read(llm_stream *stream, uint3
                                                        uint32_t capacity_tokens,
                                                        uint64_t timeout_ns, uint32_t *out_count,
                                                        llm_error *error);
+
+/*
+ * The likeliest tokens at the place of an answered (or scored) one, most likely first, equals by id.
+ *
+ *   index            of the token in the answer, counted from 0; it must have arrived
+ *   out_tops         [capacity]; asked for by llm_sampling_more.top_logprobs
+ *   out_count        how many there are; more than `capacity` are left out
+ *   returns          LLM_OK
+ *                    LLM_ERR_INVALID     none were asked for, or the answer has no such token yet
+ *                    LLM_ERR_PEER, LLM_ERR_FORKED
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_stream_tops(llm_stream *stream, uint32_t index,
+                                                       llm_top_logprob *out_tops, uint32_t capacity,
+                                                       uint32_t *out_count, llm_error *error);
+
+/* What an answer's tokens are chosen by, the model's defaults being filled in. */
+typedef struct llm_sampling_in_force {
+    float temperature;        /* 0: greedy */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float typical_p;          /* 1: off */
+    float repetition_penalty; /* 1: off */
+} llm_sampling_in_force;
+/* LLM_ERR_BUSY: the engine has not begun the answer yet. LLM_ERR_NOT_FOUND: it refused the request, or the stream is no
+ * answer to one. */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_stream_sampling(llm_stream *stream, llm_sampling_in_force *out_sampling, llm_error *error);
+
+enum llm_rank_by {
+    LLM_RANK_BY_MEAN = 0, /* of the tokens' log-probabilities: length does not count */
+    LLM_RANK_BY_SUM = 1   /* the whole answer's: shorter ones have it easier */
+};
+typedef struct llm_ranked {
+    uint32_t stream; /* its index in the list */
+    uint32_t token_count;
+    double sum; /* of the log-probabilities; -infinity for an answer that failed or has no token */
+    double mean;
+} llm_ranked;
+/*
+ * Order complete answers by how likely the model finds them, best first, equals by index.
+ *
+ *   streams          [stream_count] 1..; with log-probabilities, which need not have been read
+ *   out_ranked       [stream_count]
+ *   returns          LLM_OK
+ *                    LLM_ERR_BUSY        one is not complete: read it to its end
+ *                    LLM_ERR_INVALID     one has no log-probabilities
+ *                    LLM_ERR_PEER, LLM_ERR_FORKED
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_streams_rank(llm_stream *const *streams,
+                                                        uint32_t stream_count, enum llm_rank_by by,
+                                                        llm_ranked *out_ranked, llm_error *error);
 
 /* Wait until any of the streams (all of one connection; NULL entries are skipped) has something to read or
  * is complete; `out_which` is the first such one, in order. LLM_ERR_TIMEOUT, LLM_ERR_PEER. */

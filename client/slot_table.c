@@ -199,10 +199,11 @@ static enum llm_status try_take(struct llm_slot_table *table, const struct llm_s
     stream->context_id = 0;
     stream->branched = stream->branch_owned = false;
     stream->asked.model[0] = 0;
-    stream->asked.stop_id_count = stream->asked.stop_string_count = 0;
+    stream->asked.stop_id_count = stream->asked.stop_string_count = stream->asked.min_tokens = 0;
+    stream->in_force = (struct llm_in_force){0};
     atomic_store_explicit(&stream->position, UINT64_MAX, memory_order_relaxed);
     llm_stream_reader_init(&stream->reader, table->down, &table->geometry, stream->slot,
-                           stream->reader.epoch + 1, log_offset, needs->log_words, needs->logprobs);
+                           stream->reader.epoch + 1, log_offset, needs->log_words, needs->shape);
     *out_stream = stream;
     return LLM_OK;
 }

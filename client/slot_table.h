@@ -46,6 +46,8 @@ struct llm_stream {
     bool branched;       /* it runs on a fork of its own ... */
     bool branch_owned;   /* ... that ends with the stream, as nobody took it over */
     struct llm_stream_asked asked;
+    struct llm_in_force
+        in_force; /* what the request said; the engine's word is in the log, if that tells it */
 };
 
 /* A context whose end has still to be asked for: the slot or the queue was short, or the engine had not begun the branch
@@ -77,7 +79,7 @@ struct llm_slot_table {
 struct llm_slot_needs {
     uint32_t log_words;
     uint32_t body_bytes;
-    bool logprobs;
+    struct llm_log_shape shape;
 };
 
 /* Each slot's epoch goes on from the one its record stands at. LLM_OK, LLM_ERR_MEMORY. */

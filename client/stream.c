@@ -198,6 +198,64 @@ enum llm_status llm_stream_describe(llm_stream *stream, llm_stream_info *out_inf
     return LLM_OK;
 }
 
+/* ---- Beside the tokens ----------------------------------------------------------------------------- */
+
+static_assert(sizeof(llm_top_logprob) == sizeof(struct llm_top), "one form");
+static_assert(offsetof(llm_top_logprob, logprob) == offsetof(struct llm_top, logprob), "one form");
+
+enum llm_status llm_stream_tops(llm_stream *stream, uint32_t index, llm_top_logprob *out_tops,
+                                uint32_t capacity, uint32_t *out_count, llm_error *error)
+{
+    struct llm_stream_look look;
+    struct llm_top tops[LLM_TOP_LOGPROBS_MAX];
+    enum llm_status status = llm_connection_own(stream->connection, error);
+    if (status == LLM_OK)
+        status = look_at(stream, &look, error);
+    if (status != LLM_OK)
+        return status;
+    if (!stream->reader.tops)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "the request did not ask for the likeliest tokens (top_logprobs)");
+    if (index >= look.count)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "the answer has %u tokens so far, none with index %u", look.count, index);
+    llm_stream_reader_tops(&stream->reader, index, tops);
+    uint32_t count = 0;
+    while (count < stream->reader.top_count && tops[count].token != UINT32_MAX)
+        count++;
+    for (uint32_t i = 0; i < count && i < capacity; i++)
+        out_tops[i] = (llm_top_logprob){tops[i].token, tops[i].logprob};
+    *out_count = count;
+    return LLM_OK;
+}
+
+enum llm_status llm_stream_sampling(llm_stream *stream, llm_sampling_in_force *out_sampling,
+                                    llm_error *error)
+{
+    struct llm_stream_look look;
+    enum llm_status status = llm_connection_own(stream->connection, error);
+    if (status == LLM_OK)
+        status = look_at(stream, &look, error);
+    if (status != LLM_OK)
+        return status;
+    if (!look.open)
+        return llm_fail(error, LLM_ERR_BUSY, "the engine has not begun the answer yet");
+    if (atomic_load_explicit(&stream->reader.record->request_id, memory_order_relaxed) == 0)
+        return llm_fail(error, LLM_ERR_NOT_FOUND, "the request was refused: nothing was in force");
+    struct llm_in_force f =
+        stream->reader.in_force ? llm_stream_reader_in_force(&stream->reader) : stream->in_force;
+    if (!(f.top_p > 0.0f)) /* a stream that follows, or no request at all */
+        return llm_fail(error, LLM_ERR_NOT_FOUND,
+                        "the stream is no answer to a request of its own");
+    *out_sampling = (llm_sampling_in_force){.temperature = f.temperature,
+                                            .top_k = f.top_k,
+                                            .top_p = f.top_p,
+                                            .min_p = f.min_p,
+                                            .typical_p = f.typical_p,
+                                            .repetition_penalty = f.repetition_penalty};
+    return LLM_OK;
+}
+
 /* ---- Ending --------------------------------------------------------------------------------------- */
 
 static void cancel(const struct llm_stream *stream)

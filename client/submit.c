@@ -51,6 +51,67 @@ static_assert((int)LLM_URGENCY_NORMAL == (int)LLM_PRIORITY_NORMAL, "one list");
 static_assert((int)LLM_URGENCY_INTERACTIVE == (int)LLM_PRIORITY_INTERACTIVE, "one list");
 static_assert((int)LLM_URGENCY_BATCH == (int)LLM_PRIORITY_BATCH, "one list");
 
+static_assert(sizeof(llm_logit_bias) == sizeof(struct llm_bias), "one form");
+static_assert(offsetof(llm_logit_bias, bias) == offsetof(struct llm_bias, bias), "one form");
+static_assert((uint32_t)LLM_DEFAULT_TEMPERATURE == (uint32_t)LLM_REQUEST_DEFAULT_TEMPERATURE &&
+                  (uint32_t)LLM_DEFAULT_TOP_K == (uint32_t)LLM_REQUEST_DEFAULT_TOP_K &&
+                  (uint32_t)LLM_DEFAULT_TOP_P == (uint32_t)LLM_REQUEST_DEFAULT_TOP_P &&
+                  (uint32_t)LLM_DEFAULT_MIN_P == (uint32_t)LLM_REQUEST_DEFAULT_MIN_P &&
+                  (uint32_t)LLM_DEFAULT_TYPICAL_P == (uint32_t)LLM_REQUEST_DEFAULT_TYPICAL_P &&
+                  (uint32_t)LLM_DEFAULT_REPETITION_PENALTY ==
+                      (uint32_t)LLM_REQUEST_DEFAULT_REPETITION &&
+                  (uint32_t)LLM_DEFAULT_ALL == LLM_REQUEST_DEFAULTS_KNOWN,
+              "one list");
+
+/* NULL: it is none. */
+static const llm_sampling_more *more_of(const llm_sampling *sampling)
+{
+    return sampling->more_bytes == 0 ? NULL : (const llm_sampling_more *)(const void *)sampling;
+}
+
+static enum llm_status check_more(const llm_sampling *sampling, struct llm_error *error)
+{
+    if (sampling->more_bytes != 0 && sampling->more_bytes != sizeof(llm_sampling_more))
+        return llm_fail(error, LLM_ERR_INVALID, "more_bytes is %u: it must be 0 or %zu",
+                        sampling->more_bytes, sizeof(llm_sampling_more));
+    const llm_sampling_more *more = more_of(sampling);
+    const struct {
+        const char *what;
+        const void *list;
+        uint32_t count;
+    } lists[] = {
+        {"biases", more ? more->biases : NULL, more ? more->bias_count : 0},
+        {"banned ids", more ? more->banned_ids : NULL, more ? more->banned_id_count : 0},
+        {"allowed ids", more ? more->allowed_ids : NULL, more ? more->allowed_id_count : 0}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        if (!lists[i].list && lists[i].count > 0)
+            return llm_fail(error, LLM_ERR_INVALID, "the %u %s are NULL", lists[i].count,
+                            lists[i].what);
+    return LLM_OK;
+}
+
+/* In the library 0 means "off" everywhere; on the wire these are off at 1. */
+static float off_at_one(float value)
+{
+    return value < 0.0f || value > 0.0f || value != value ? value : 1.0f;
+}
+
+static struct llm_steering steering_of(const llm_sampling *sampling)
+{
+    const llm_sampling_more *more = more_of(sampling);
+    if (!more)
+        return llm_steering_none();
+    return (struct llm_steering){.typical_p = off_at_one(more->typical_p),
+                                 .repetition_penalty = off_at_one(more->repetition_penalty),
+                                 .presence_penalty = more->presence_penalty,
+                                 .frequency_penalty = more->frequency_penalty,
+                                 .min_tokens = more->min_tokens,
+                                 .top_logprobs = more->top_logprobs,
+                                 .bias_count = more->bias_count,
+                                 .banned_id_count = more->banned_id_count,
+                                 .allowed_id_count = more->allowed_id_count};
+}
+
 static enum llm_status fill_body(const struct llm_asking *asking, uint32_t stop_string_bytes,
                                  struct llm_request_body *out_body, struct llm_error *error)
 {
@@ -62,12 +123,13 @@ static enum llm_status fill_body(const struct llm_asking *asking, uint32_t stop_
         .prompt_tokens = asking->token_count,
         .max_tokens = sampling->max_tokens,
         .temperature = sampling->temperature,
-        /* In the library 0 means "off" everywhere; on the wire top_p is off at 1. */
-        .top_p = sampling->top_p == 0.0f ? 1.0f : sampling->top_p,
+        .top_p = off_at_one(sampling->top_p),
         .min_p = sampling->min_p,
         .top_k = sampling->top_k,
         .seed = sampling->has_seed ? sampling->seed : 0,
-        .flags = flags_of(sampling) | asking->flags,
+        .flags = flags_of(sampling) | asking->flags |
+                 (sampling->more_bytes != 0 ? LLM_REQUEST_STEERED : 0u),
+        .defaults = sampling->model_defaults,
         .stop_id_count = sampling->stop_id_count,
         .stop_string_count = sampling->stop_string_count,
         .stop_string_bytes = stop_string_bytes,
@@ -84,12 +146,15 @@ static enum llm_status fill_body(const struct llm_asking *asking, uint32_t stop_
 
 /* The engine's rules, and that the sizes fit 32 bits. */
 static enum llm_status check_body(const struct llm_request_body *body,
+                                  const struct llm_steering *steering,
                                   struct llm_slot_needs *out_needs, struct llm_error *error)
 {
-    uint64_t body_bytes = llm_request_map(body).bytes;
-    bool logprobs = (body->flags & LLM_REQUEST_LOGPROBS) != 0;
-    uint64_t log_words = (uint64_t)body->max_tokens * (logprobs ? 2 : 1);
+    uint64_t body_bytes = llm_request_map(body, steering).bytes;
+    struct llm_log_shape shape = llm_request_log_shape(body, steering->top_logprobs);
+    uint64_t log_words = llm_log_words(&shape, body->max_tokens);
     enum llm_status status = llm_request_check(body, (uint32_t)body_bytes, error);
+    if (status == LLM_OK && (body->flags & LLM_REQUEST_STEERED))
+        status = llm_steering_check(steering, body, error);
     if (body_bytes >
         UINT32_MAX) /* the check above cannot know: its sentence would be about framing */
         status =
@@ -100,22 +165,38 @@ static enum llm_status check_body(const struct llm_request_body *body,
                           "an answer of max_tokens %u can never fit a connection's log",
                           body->max_tokens);
     if (status == LLM_OK)
-        *out_needs = (struct llm_slot_needs){.log_words = (uint32_t)log_words,
-                                             .body_bytes = (uint32_t)body_bytes,
-                                             .logprobs = logprobs};
+        *out_needs = (struct llm_slot_needs){
+            .log_words = (uint32_t)log_words, .body_bytes = (uint32_t)body_bytes, .shape = shape};
     return status;
 }
 
-static void write_body(unsigned char *to, const struct llm_request_body *body,
-                       const uint32_t *prompt, const uint32_t *stop_ids,
-                       const struct stop_strings *strings)
+static void write_list(unsigned char *to, const void *list, size_t bytes)
 {
-    struct llm_request_map map = llm_request_map(body);
+    if (bytes > 0)
+        memcpy(to, list, bytes);
+}
+
+static void write_steering(unsigned char *to, const struct llm_request_map *map,
+                           const struct llm_steering *steering, const llm_sampling_more *more)
+{
+    memcpy(to + map->steering_offset, steering, sizeof *steering);
+    write_list(to + map->bias_offset, more->biases, more->bias_count * sizeof(struct llm_bias));
+    write_list(to + map->banned_id_offset, more->banned_ids,
+               more->banned_id_count * sizeof(uint32_t));
+    write_list(to + map->allowed_id_offset, more->allowed_ids,
+               more->allowed_id_count * sizeof(uint32_t));
+}
+
+static void write_body(unsigned char *to, const struct llm_request_body *body,
+                       const struct llm_steering *steering, const uint32_t *prompt,
+                       const llm_sampling *sampling, const struct stop_strings *strings)
+{
+    struct llm_request_map map = llm_request_map(body, steering);
     memcpy(to, body, sizeof *body);
-    if (body->prompt_tokens > 0)
-        memcpy(to + map.prompt_offset, prompt, body->prompt_tokens * sizeof(uint32_t));
-    if (body->stop_id_count > 0)
-        memcpy(to + map.stop_id_offset, stop_ids, body->stop_id_count * sizeof(uint32_t));
+    write_list(to + map.prompt_offset, prompt, body->prompt_tokens * sizeof(uint32_t));
+    write_list(to + map.stop_id_offset, sampling->stop_ids, body->stop_id_count * sizeof(uint32_t));
+    if (more_of(sampling))
+        write_steering(to, &map, steering, more_of(sampling));
     memcpy(to + map.stop_string_offset, strings->bytes, strings->used);
 }
 
@@ -127,7 +208,7 @@ static enum llm_status check_pointers(const uint32_t *prompt, uint32_t prompt_to
     if (!sampling->stop_ids && sampling->stop_id_count > 0)
         return llm_fail(error, LLM_ERR_INVALID, "the %u stop ids are NULL",
                         sampling->stop_id_count);
-    return LLM_OK;
+    return check_more(sampling, error);
 }
 
 /* ---- The submission ------------------------------------------------------------------------------- */
@@ -181,9 +262,17 @@ enum llm_status llm_connection_submit(struct llm_connection *connection, struct 
 
 /* For who reads the answer as text, when `asking` may be gone. */
 static void remember(struct llm_stream *stream, const struct llm_asking *asking,
-                     const struct llm_request_body *body, const struct stop_strings *strings)
+                     const struct llm_request_body *body, const struct llm_steering *steering,
+                     const struct stop_strings *strings)
 {
     struct llm_stream_asked *asked = &stream->asked;
+    asked->min_tokens = steering->min_tokens;
+    stream->in_force = (struct llm_in_force){.temperature = body->temperature,
+                                             .top_k = body->top_k,
+                                             .top_p = body->top_p,
+                                             .min_p = body->min_p,
+                                             .typical_p = steering->typical_p,
+                                             .repetition_penalty = steering->repetition_penalty};
     memcpy(asked->model, asking->context_model ? asking->context_model : body->model,
            sizeof asked->model);
     asked->stop_id_count = body->stop_id_count;
@@ -210,15 +299,17 @@ enum llm_status llm_asking_prepare(struct llm_connection *connection,
         status = encode_stop_strings(asking->sampling, &strings, error);
     if (status == LLM_OK)
         status = fill_body(asking, strings.used, &body, error);
-    if (status == LLM_OK)
-        status = check_body(&body, &needs, error);
+    if (status != LLM_OK)
+        return status;
+    const struct llm_steering steering = steering_of(asking->sampling);
+    status = check_body(&body, &steering, &needs, error);
     if (status == LLM_OK)
         status = llm_slot_table_take(&connection->slots, &needs, &stream, error);
     if (status != LLM_OK)
         return status;
-    remember(stream, asking, &body, &strings);
-    write_body(connection->arena + stream->body_offset, &body, asking->tokens,
-               asking->sampling->stop_ids, &strings);
+    remember(stream, asking, &body, &steering, &strings);
+    write_body(connection->arena + stream->body_offset, &body, &steering, asking->tokens,
+               asking->sampling, &strings);
     CRASH_POINT(submit_body);
     *out_stream = stream;
     return LLM_OK;
@@ -255,7 +346,8 @@ enum llm_status llm_asking_submit(struct llm_connection *connection,
     return status;
 }
 
-const llm_sampling llm_sampling_default = {.max_tokens = DEFAULT_MAX_TOKENS};
+const llm_sampling llm_sampling_default = {.max_tokens = DEFAULT_MAX_TOKENS,
+                                           .model_defaults = LLM_DEFAULT_ALL};
 
 enum llm_status llm_submit(llm_connection *connection, const uint32_t *prompt,
                            uint32_t prompt_tokens, const llm_sampling *sampling,

@@ -21,7 +21,7 @@ struct llm_asking {
     const char *context_model; /* [LLM_NAME_BYTES]; NULL: none */
 };
 
-/* Greedy, 256 tokens. */
+/* The model's own defaults, 256 tokens. */
 extern const llm_sampling llm_sampling_default;
 
 /* Check, take a slot, write the body. llm_slot_table_untake() undoes it. The connection was found to be ours.

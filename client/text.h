@@ -186,6 +186,86 @@ LLM_API LLM_MUST_CHECK enum llm_status
 llm_decode_whole(const llm_vocab *vocab, const uint32_t *tokens, size_t token_count, uint32_t flags,
                  char *out_text, size_t capacity_bytes, size_t *out_bytes, llm_error *error);
 
+/* ---- Chat templates ------------------------------------------------------------------------------- */
+
+typedef struct llm_template llm_template;
+
+/*
+ * Read a chat template: the Jinja text of chat_template.jinja, of tokenizer_config.json's "chat_template" or of a GGUF
+ * file's tokenizer.chat_template. Templates are untrusted: what one may compute is bounded.
+ *
+ *   text          [text_bytes], UTF-8, at most 4 MiB; not needed afterwards
+ *   out_template  close it with llm_template_close(); constant, so any number of threads may render it
+ *   returns       LLM_OK
+ *                 LLM_ERR_INVALID  not a template; the sentence has line and column
+ *                 LLM_ERR_LIMIT    too long, or nested too deeply
+ *                 LLM_ERR_MEMORY   no memory
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_template_open(const char *text, size_t text_bytes,
+                                                         llm_template **out_template,
+                                                         llm_error *error);
+/* The template that came with a model; its bos_token and eos_token are the vocabulary's. LLM_ERR_NOT_FOUND: the model has
+ * none (llm_template_open() takes one from elsewhere); otherwise as llm_template_open(). */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_template_open_vocab(const llm_vocab *vocab, llm_template **out_template, llm_error *error);
+/* Accepts NULL. */
+LLM_API void llm_template_close(llm_template *chat_template);
+
+enum llm_render_flags {
+    /* End with what opens the assistant's answer. */
+    LLM_RENDER_GENERATION_PROMPT = 1u << 0,
+    /* The last message is not finished: end with its text, without what closes a message. Not with the other. */
+    LLM_RENDER_CONTINUE_FINAL = 1u << 1,
+};
+
+typedef struct llm_render_options {
+    uint32_t flags;    /* enum llm_render_flags */
+    uint32_t reserved; /* 0 */
+    int64_t
+        now_s; /* what strftime_now() shows: seconds since 1970, shown as UTC; 0: the clock, local time */
+    const char *tools; /* JSON list of tools' descriptions; NULL: none */
+    const char
+        *variables; /* JSON object of more variables ({"enable_thinking": false}); NULL: none */
+    const char
+        *bos_token; /* NULL: the vocabulary's, where the template came from one; else empty */
+    const char *eos_token;
+} llm_render_options;
+
+/*
+ * Write a conversation as its model was trained to read it.
+ *
+ *   messages         JSON list of objects: {"role": "user", "content": "..."}, and whatever else the template knows
+ *                    ("tool_calls", content as a list of parts, ...); terminated, UTF-8
+ *   options          NULL: none of them
+ *   out_text         [*out_bytes], terminated; llm_text_free() it
+ *   returns          LLM_OK
+ *                    LLM_ERR_INVALID  the JSON is wrong, or the template raises or fails: the sentence has line and column
+ *                    LLM_ERR_LIMIT    the template does too much, or writes more than 64 MiB
+ *                    LLM_ERR_MEMORY   no memory
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_template_render(const llm_template *chat_template,
+                                                           const char *messages,
+                                                           const llm_render_options *options,
+                                                           char **out_text, size_t *out_bytes,
+                                                           llm_error *error);
+
+/*
+ * The same as tokens. Special tokens are what the template wrote; text in `messages` and `options->tools` that looks like
+ * one stays plain text, so that nobody's content can end its turn. (`options->variables` is the program's own and may
+ * name special tokens.)
+ *
+ *   vocab            the model's
+ *   out_tokens       [*out_count]; llm_text_free() it
+ *   returns          what llm_template_render() and llm_encode() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status
+llm_template_encode(const llm_template *chat_template, const llm_vocab *vocab, const char *messages,
+                    const llm_render_options *options, uint32_t **out_tokens, size_t *out_count,
+                    llm_error *error);
+
+/* Give back what llm_template_render() and llm_template_encode() made. Accepts NULL. */
+LLM_API void llm_text_free(void *text);
+
 /* ---- Answers as text ------------------------------------------------------------------------------ */
 
 /*
@@ -237,6 +317,64 @@ LLM_API LLM_MUST_CHECK enum llm_status llm_context_ask_text(llm_context *context
                                                             const llm_sampling *sampling,
                                                             llm_stream **out_stream,
                                                             llm_error *error);
+
+/* ---- Conversations -------------------------------------------------------------------------------- */
+
+/*
+ * A conversation: messages here, their tokens as a context in the daemon. Each turn is written by the model's chat template as
+ * a whole and compared with what the context holds already; only what differs is sent and computed. One thread at a
+ * time. Close it before its connection, and its streams before it.
+ */
+typedef struct llm_chat llm_chat;
+
+/*
+ * Begin one.
+ *
+ *   model            NULL: the daemon's default model
+ *   template_text    [template_bytes] a chat template instead of the model's; NULL: the model's
+ *   out_chat         llm_chat_close() ends it, and its context
+ *   returns          LLM_OK
+ *                    LLM_ERR_NOT_FOUND  the model has no chat template: give one
+ *                    and what llm_connection_vocab(), llm_template_open() and llm_context_create() return
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_open(llm_connection *connection, const char *model,
+                                                     const char *template_text,
+                                                     size_t template_bytes, llm_chat **out_chat,
+                                                     llm_error *error);
+/* Accepts NULL. */
+LLM_API void llm_chat_close(llm_chat *chat);
+
+/* Put a message behind the others: of the system, or of an earlier conversation. Any role that the template knows; both
+ * texts terminated. LLM_ERR_INVALID: not UTF-8. LLM_ERR_MEMORY. LLM_ERR_BUSY: an answer is still running. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_add(llm_chat *chat, const char *role,
+                                                    const char *content, llm_error *error);
+
+/*
+ * Say something and have it answered. The answer becomes a message of its own when it is complete (also one that was
+ * cancelled: as far as it came; a stop string that ended one is part of the message).
+ *
+ *   content          the user's words, terminated; NULL: answer what was added
+ *   options          tools and variables of the template, as llm_template_render(); its flags are not used. NULL: none
+ *   sampling         NULL: greedy, 256 tokens
+ *   out_stream       read it with llm_stream_read_text(); llm_stream_close() ends it
+ *   returns          LLM_OK
+ *                    LLM_ERR_BUSY  the answer before is still running
+ *                    and what llm_template_encode(), llm_context_rewind() and llm_generate_after() return; the user's
+ *                    message is then not part of the conversation, nor when the engine refuses it with the stream
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_ask(llm_chat *chat, const char *content,
+                                                    const llm_render_options *options,
+                                                    const llm_sampling *sampling,
+                                                    llm_stream **out_stream, llm_error *error);
+
+/* The messages so far, as the JSON list that llm_template_render() takes; a finished answer is one of them. Good until
+ * the next call. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_chat_messages(llm_chat *chat, const char **out_json,
+                                                         llm_error *error);
+/* Its context: to look at, publish or fork. Belongs to the conversation. */
+LLM_API llm_context *llm_chat_context(llm_chat *chat);
+
+/* ---- Reading answers ------------------------------------------------------------------------------ */
 
 /*
  * Copy out the text that has arrived, waiting for some if there is none: whole UTF-8 characters, without

@@ -31,7 +31,7 @@
 #include "shm/status.h"
 
 #define LLM_ABI_MAJOR        1u
-#define LLM_ABI_MINOR        2u
+#define LLM_ABI_MINOR        3u
 #define LLM_CACHE_LINE_BYTES 64
 #define LLM_PAGE_BYTES       4096u
 #define LLM_NAME_BYTES       64u  /* names of models, clients and memories, with their final zero */
@@ -145,7 +145,7 @@ struct llm_submission {
     uint32_t
         stream_epoch; /* the slot's last epoch + 1: submitting it says that the old answer was read */
     uint32_t log_offset;  /* first word of the answer's log, chosen by the client */
-    uint32_t log_words;   /* words of it: max_tokens, twice that with log-probabilities */
+    uint32_t log_words;   /* words of it: llm_log_map() (shm/request.h) says how they are used */
     uint32_t body_offset; /* bytes into the arena, multiple of 8 */
     uint32_t body_bytes;
     uint32_t reserved2;
@@ -168,6 +168,10 @@ static_assert(offsetof(struct llm_submission, argument) == 48, "wire");
 #define LLM_STOP_IDS_MAX          16u
 #define LLM_STOP_STRINGS_MAX      8u
 #define LLM_STOP_STRING_BYTES_MAX 64u
+#define LLM_TOP_LOGPROBS_MAX      20u
+#define LLM_BIASES_MAX            1024u
+#define LLM_BANNED_IDS_MAX        1024u
+#define LLM_ALLOWED_IDS_MAX       1024u
 
 enum llm_request_flags {
     LLM_REQUEST_HAS_SEED = 1u << 0, /* else the daemon draws one and says it in the stream record */
@@ -188,9 +192,23 @@ enum llm_request_flags {
     LLM_REQUEST_COMPUTE = 1u << 6,
     /* With COMPUTE and ON_CONTEXT: and pin those rows (LLM_CONTEXT_UNPIN gives them back). Refused at once, with the
      * numbers, when they do not fit the quota or the pool. */
-    LLM_REQUEST_PIN = 1u << 7
+    LLM_REQUEST_PIN = 1u << 7,
+    LLM_REQUEST_STEERED =
+        1u << 8 /* a struct llm_steering and its lists stand behind the stop ids */
 };
-#define LLM_REQUEST_FLAGS_KNOWN 255u
+#define LLM_REQUEST_FLAGS_KNOWN 511u
+
+/* Fields that the model's own defaults (generation_config.json) decide instead of the request, whatever it says there. A
+ * request with any of them is told what was in force: the last words of its log are a struct llm_in_force. */
+enum llm_request_defaults {
+    LLM_REQUEST_DEFAULT_TEMPERATURE = 1u << 0,
+    LLM_REQUEST_DEFAULT_TOP_K = 1u << 1,
+    LLM_REQUEST_DEFAULT_TOP_P = 1u << 2,
+    LLM_REQUEST_DEFAULT_MIN_P = 1u << 3,
+    LLM_REQUEST_DEFAULT_TYPICAL_P = 1u << 4,
+    LLM_REQUEST_DEFAULT_REPETITION = 1u << 5
+};
+#define LLM_REQUEST_DEFAULTS_KNOWN 63u
 
 /* Who goes first; inside a class users share by their weights. */
 enum llm_priority {
@@ -200,8 +218,9 @@ enum llm_priority {
 };
 #define LLM_PRIORITY_COUNT 3u
 
-/* Followed, without padding, by: uint32_t prompt[prompt_tokens], uint32_t stop_ids[stop_id_count], then
- * stop_string_count times (uint8_t length 1..64, bytes). body_bytes is exactly the sum. */
+/* Followed, without padding, by: uint32_t prompt[prompt_tokens], uint32_t stop_ids[stop_id_count], with STEERED a
+ * struct llm_steering and its lists, then stop_string_count times (uint8_t length 1..64, bytes). body_bytes is exactly the
+ * sum. */
 struct llm_request_body {
     char model[LLM_NAME_BYTES]; /* name or alias; empty: the default model */
     uint32_t prompt_tokens;     /* 1..; 0.. with ON_CONTEXT */
@@ -218,9 +237,10 @@ struct llm_request_body {
     uint32_t branch;            /* random numbers are those of (seed, branch); 0 alone */
     uint32_t score_from;        /* with SCORE: 1..prompt_tokens-1; 0.. with ON_CONTEXT */
     uint32_t priority;          /* enum llm_priority */
-    uint8_t reserved[4];
+    uint32_t defaults;          /* enum llm_request_defaults */
 };
 static_assert(sizeof(struct llm_request_body) == 128, "wire size");
+static_assert(offsetof(struct llm_request_body, defaults) == 124, "wire");
 static_assert(offsetof(struct llm_request_body, branch) == 112, "wire");
 static_assert(offsetof(struct llm_request_body, score_from) == 116, "wire");
 static_assert(offsetof(struct llm_request_body, priority) == 120, "wire");
@@ -235,6 +255,58 @@ static_assert(offsetof(struct llm_request_body, flags) == 96, "wire");
 static_assert(offsetof(struct llm_request_body, stop_id_count) == 100, "wire");
 static_assert(offsetof(struct llm_request_body, stop_string_count) == 104, "wire");
 static_assert(offsetof(struct llm_request_body, stop_string_bytes) == 108, "wire");
+
+/* How choosing is steered beyond the fields above. Its lists follow it, without padding: struct llm_bias[bias_count],
+ * uint32_t banned_ids[banned_id_count], uint32_t allowed_ids[allowed_id_count]. */
+struct llm_steering {
+    float typical_p;          /* (0, 1]; 1: off */
+    float repetition_penalty; /* [0.01, 100]; 1: off */
+    float presence_penalty;   /* [-100, 100]; 0: off */
+    float frequency_penalty;  /* [-100, 100]; 0: off */
+    uint32_t min_tokens; /* 0..max_tokens; before, neither end of text nor stop ids are chosen */
+    uint32_t
+        top_logprobs; /* 0..20, with LOGPROBS: so many of the likeliest tokens beside each answered one */
+    uint32_t bias_count;
+    uint32_t banned_id_count;
+    uint32_t allowed_id_count; /* 0: all ids; else only these can be chosen */
+    uint8_t reserved[28];
+};
+static_assert(sizeof(struct llm_steering) == 64, "wire size");
+static_assert(offsetof(struct llm_steering, repetition_penalty) == 4, "wire");
+static_assert(offsetof(struct llm_steering, presence_penalty) == 8, "wire");
+static_assert(offsetof(struct llm_steering, frequency_penalty) == 12, "wire");
+static_assert(offsetof(struct llm_steering, min_tokens) == 16, "wire");
+static_assert(offsetof(struct llm_steering, top_logprobs) == 20, "wire");
+static_assert(offsetof(struct llm_steering, bias_count) == 24, "wire");
+static_assert(offsetof(struct llm_steering, banned_id_count) == 28, "wire");
+static_assert(offsetof(struct llm_steering, allowed_id_count) == 32, "wire");
+
+struct llm_bias {
+    uint32_t token;
+    float bias; /* [-100, 100], added to its logit */
+};
+static_assert(sizeof(struct llm_bias) == 8, "wire size");
+
+/* Two words of a log: one of the likeliest tokens at the place of an answered one. */
+struct llm_top {
+    uint32_t token; /* UINT32_MAX: the model has no further token of a finite logit */
+    float logprob;
+};
+static_assert(sizeof(struct llm_top) == 8, "wire size");
+
+/* The last words of the log of a request with `defaults`: what its tokens are chosen by. */
+struct llm_in_force {
+    float temperature;
+    uint32_t top_k;
+    float top_p;
+    float min_p;
+    float typical_p;
+    float repetition_penalty;
+    uint8_t reserved[8];
+};
+static_assert(sizeof(struct llm_in_force) == 32, "wire size");
+static_assert(offsetof(struct llm_in_force, repetition_penalty) == 20, "wire");
+#define LLM_IN_FORCE_WORDS 8u
 
 /* ---- Contexts ------------------------------------------------------------------------------------- */
 

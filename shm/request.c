@@ -2,14 +2,58 @@
 
 #include <string.h>
 
-struct llm_request_map llm_request_map(const struct llm_request_body *body)
+struct llm_steering llm_steering_none(void)
 {
+    return (struct llm_steering){.typical_p = 1.0f, .repetition_penalty = 1.0f};
+}
+
+struct llm_request_map llm_request_map(const struct llm_request_body *body,
+                                       const struct llm_steering *steering)
+{
+    bool steered = (body->flags & LLM_REQUEST_STEERED) != 0;
+    bool lists = steered && steering;
     struct llm_request_map map = {.prompt_offset = sizeof *body};
     map.stop_id_offset = map.prompt_offset + (uint64_t)body->prompt_tokens * sizeof(uint32_t);
-    map.stop_string_offset = map.stop_id_offset + (uint64_t)body->stop_id_count * sizeof(uint32_t);
+    map.steering_offset = map.stop_id_offset + (uint64_t)body->stop_id_count * sizeof(uint32_t);
+    map.bias_offset = map.steering_offset + (steered ? sizeof *steering : 0);
+    map.banned_id_offset =
+        map.bias_offset + (lists ? (uint64_t)steering->bias_count * sizeof(struct llm_bias) : 0);
+    map.allowed_id_offset =
+        map.banned_id_offset + (lists ? (uint64_t)steering->banned_id_count * sizeof(uint32_t) : 0);
+    map.stop_string_offset = map.allowed_id_offset +
+                             (lists ? (uint64_t)steering->allowed_id_count * sizeof(uint32_t) : 0);
     map.bytes = map.stop_string_offset + body->stop_string_bytes;
     return map;
 }
+
+/* ---- The log --------------------------------------------------------------------------------------- */
+
+struct llm_log_shape llm_request_log_shape(const struct llm_request_body *body,
+                                           uint32_t top_logprobs)
+{
+    return (struct llm_log_shape){.logprobs = (body->flags & LLM_REQUEST_LOGPROBS) != 0,
+                                  .tells = body->defaults != 0,
+                                  .top_count = top_logprobs};
+}
+
+static uint32_t words_per_token(const struct llm_log_shape *shape)
+{
+    return (shape->logprobs ? 2u : 1u) +
+           shape->top_count * (uint32_t)(sizeof(struct llm_top) / sizeof(uint32_t));
+}
+
+uint64_t llm_log_words(const struct llm_log_shape *shape, uint32_t max_tokens)
+{
+    return (uint64_t)max_tokens * words_per_token(shape) + (shape->tells ? LLM_IN_FORCE_WORDS : 0);
+}
+
+uint32_t llm_log_capacity(const struct llm_log_shape *shape, uint32_t log_words)
+{
+    uint32_t apart = shape->tells ? LLM_IN_FORCE_WORDS : 0;
+    return log_words < apart ? 0 : (log_words - apart) / words_per_token(shape);
+}
+
+/* ---- Fields ---------------------------------------------------------------------------------------- */
 
 /* A float outside its range, NaN included (which compares false with everything). */
 static enum llm_status check_range(const char *field, float value, bool in_range, const char *range,
@@ -55,16 +99,16 @@ static enum llm_status check_stops(const struct llm_request_body *body, struct l
 static enum llm_status check_framing(const struct llm_request_body *body, uint32_t body_bytes,
                                      struct llm_error *error)
 {
-    uint64_t bytes = llm_request_map(body).bytes;
-    if (bytes != body_bytes)
+    uint64_t bytes = llm_request_map(body, NULL).bytes;
+    if (body->flags & LLM_REQUEST_STEERED ? bytes > body_bytes : bytes != body_bytes)
         return llm_fail(error, LLM_ERR_INVALID, "the request has %u bytes, its parts have %llu",
                         body_bytes, (unsigned long long)bytes);
     if (!memchr(body->model, '\0', sizeof body->model))
         return llm_fail(error, LLM_ERR_INVALID, "the model's name has no end within %u bytes",
                         LLM_NAME_BYTES);
-    for (size_t i = 0; i < sizeof body->reserved; i++)
-        if (body->reserved[i] != 0)
-            return llm_fail(error, LLM_ERR_INVALID, "reserved byte %zu of the request is not 0", i);
+    if (body->defaults & ~LLM_REQUEST_DEFAULTS_KNOWN)
+        return llm_fail(error, LLM_ERR_INVALID, "request defaults %#x: %#x are known",
+                        body->defaults, LLM_REQUEST_DEFAULTS_KNOWN);
     return LLM_OK;
 }
 
@@ -149,6 +193,99 @@ enum llm_status llm_request_check(const struct llm_request_body *body, uint32_t 
         status = check_flags(body, error);
     return status;
 }
+
+/* ---- Steering -------------------------------------------------------------------------------------- */
+
+static bool within(float value, float most)
+{
+    return value >= -most && value <= most;
+}
+
+static enum llm_status check_steering_fields(const struct llm_steering *s, struct llm_error *error)
+{
+    enum llm_status status =
+        check_range("typical_p", s->typical_p, s->typical_p > 0.0f && s->typical_p <= 1.0f,
+                    "above 0 and at most 1", error);
+    if (status == LLM_OK)
+        status = check_range("repetition_penalty", s->repetition_penalty,
+                             s->repetition_penalty >= LLM_REPETITION_PENALTY_MIN &&
+                                 s->repetition_penalty <= LLM_REPETITION_PENALTY_MAX,
+                             "from 0.01 to 100", error);
+    if (status == LLM_OK)
+        status =
+            check_range("presence_penalty", s->presence_penalty,
+                        within(s->presence_penalty, LLM_PENALTY_MAX), "from -100 to 100", error);
+    if (status == LLM_OK)
+        status =
+            check_range("frequency_penalty", s->frequency_penalty,
+                        within(s->frequency_penalty, LLM_PENALTY_MAX), "from -100 to 100", error);
+    return status;
+}
+
+static enum llm_status check_steering_counts(const struct llm_steering *s,
+                                             const struct llm_request_body *body,
+                                             struct llm_error *error)
+{
+    const struct {
+        const char *what;
+        uint32_t count, most;
+    } lists[] = {{"biased ids", s->bias_count, LLM_BIASES_MAX},
+                 {"banned ids", s->banned_id_count, LLM_BANNED_IDS_MAX},
+                 {"allowed ids", s->allowed_id_count, LLM_ALLOWED_IDS_MAX}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        if (lists[i].count > lists[i].most)
+            return llm_fail(error, LLM_ERR_INVALID, "%u %s: at most %u", lists[i].count,
+                            lists[i].what, lists[i].most);
+    if (s->min_tokens > body->max_tokens)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "min_tokens is %u: it must be from 0 to max_tokens, %u", s->min_tokens,
+                        body->max_tokens);
+    if (s->top_logprobs > LLM_TOP_LOGPROBS_MAX)
+        return llm_fail(error, LLM_ERR_INVALID, "top_logprobs is %u: it must be from 0 to %u",
+                        s->top_logprobs, LLM_TOP_LOGPROBS_MAX);
+    if (s->top_logprobs > 0 && !(body->flags & LLM_REQUEST_LOGPROBS))
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "top_logprobs is %u, but no log-probabilities are asked for",
+                        s->top_logprobs);
+    return LLM_OK;
+}
+
+enum llm_status llm_steering_check(const struct llm_steering *steering,
+                                   const struct llm_request_body *body, struct llm_error *error)
+{
+    enum llm_status status = check_steering_fields(steering, error);
+    if (status == LLM_OK)
+        status = check_steering_counts(steering, body, error);
+    for (size_t i = 0; i < sizeof steering->reserved && status == LLM_OK; i++)
+        if (steering->reserved[i] != 0)
+            status = llm_fail(error, LLM_ERR_INVALID,
+                              "reserved byte %zu of the request's steering is not 0", i);
+    return status;
+}
+
+enum llm_status llm_steering_check_bytes(const struct llm_steering *steering,
+                                         const struct llm_request_body *body, uint32_t body_bytes,
+                                         struct llm_error *error)
+{
+    uint64_t bytes = llm_request_map(body, steering).bytes;
+    return bytes == body_bytes
+               ? LLM_OK
+               : llm_fail(error, LLM_ERR_INVALID, "the request has %u bytes, its parts have %llu",
+                          body_bytes, (unsigned long long)bytes);
+}
+
+enum llm_status llm_biases_check(const struct llm_bias *biases, uint32_t count,
+                                 struct llm_error *error)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!within(biases[i].bias, LLM_BIAS_MAX))
+            return llm_fail(error, LLM_ERR_INVALID,
+                            "bias %u, of token %u, is %g: it must be from -100 to 100", i,
+                            biases[i].token, (double)biases[i].bias);
+    return LLM_OK;
+}
+
+/* ---- Stop strings ---------------------------------------------------------------------------------- */
 
 enum llm_status llm_stop_strings_check(const uint8_t *strings, uint32_t bytes, uint32_t count,
                                        struct llm_error *error)

@@ -11,6 +11,32 @@
 #define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
 #define LOAD(field)         atomic_load_explicit(&(field), memory_order_relaxed)
 
+/* ---- The words of a log ---------------------------------------------------------------------------- */
+
+#define TOP_WORDS (sizeof(struct llm_top) / sizeof(uint32_t))
+
+static size_t tops_at(const struct llm_log_shape *shape, uint32_t capacity)
+{
+    return (size_t)capacity * (shape->logprobs ? 2 : 1);
+}
+
+static void store_words(_Atomic uint32_t *to, const void *from, size_t words)
+{
+    for (size_t i = 0; i < words; i++) {
+        uint32_t word;
+        memcpy(&word, (const char *)from + i * sizeof word, sizeof word);
+        STORE(to[i], word);
+    }
+}
+
+static void load_words(void *to, const _Atomic uint32_t *from, size_t words)
+{
+    for (size_t i = 0; i < words; i++) {
+        uint32_t word = LOAD(from[i]);
+        memcpy((char *)to + i * sizeof word, &word, sizeof word);
+    }
+}
+
 /* ---- Engine side ---------------------------------------------------------------------------------- */
 
 void llm_publisher_init(struct llm_publisher *publisher, void *down,
@@ -36,7 +62,7 @@ uint32_t llm_publisher_epoch(const struct llm_publisher *publisher, uint32_t slo
 enum llm_status llm_stream_writer_init(struct llm_stream_writer *writer,
                                        struct llm_publisher *publisher, uint32_t slot,
                                        uint32_t epoch, uint32_t log_offset, uint32_t log_words,
-                                       bool logprobs, struct llm_error *error)
+                                       struct llm_log_shape shape, struct llm_error *error)
 {
     if (slot >= publisher->stream_slots)
         return llm_fail(error, LLM_ERR_INVALID, "stream slot %u: this connection has %u", slot,
@@ -45,16 +71,21 @@ enum llm_status llm_stream_writer_init(struct llm_stream_writer *writer,
         return llm_fail(error, LLM_ERR_INVALID,
                         "log of %u words at %u: this connection's log has %u words", log_words,
                         log_offset, publisher->log_words);
-    uint32_t capacity = logprobs ? log_words / 2 : log_words;
+    uint32_t capacity = llm_log_capacity(&shape, log_words);
+    _Atomic uint32_t *ids = publisher->log + log_offset;
+    bool tells = shape.tells && log_words >= LLM_IN_FORCE_WORDS;
     *writer = (struct llm_stream_writer){
         .record = &publisher->records[slot],
         .note = publisher->notes[slot],
-        .ids = publisher->log + log_offset,
-        .logprobs = logprobs ? publisher->log + log_offset + capacity : NULL,
+        .ids = ids,
+        .logprobs = shape.logprobs ? ids + capacity : NULL,
+        .tops = shape.top_count > 0 ? ids + tops_at(&shape, capacity) : NULL,
+        .in_force = tells ? ids + log_words - LLM_IN_FORCE_WORDS : NULL,
         .events = &publisher->events,
         .slot = slot,
         .epoch = epoch,
         .capacity_tokens = capacity,
+        .top_count = shape.top_count,
     };
     return LLM_OK;
 }
@@ -131,6 +162,22 @@ void llm_stream_writer_append(struct llm_stream_writer *writer, const uint32_t *
     llm_event_push(writer->events, writer->slot, writer->epoch);
 }
 
+void llm_stream_writer_tops(struct llm_stream_writer *writer, uint32_t index,
+                            const struct llm_top *tops)
+{
+    CHECK(writer->tops && index < writer->capacity_tokens);
+    size_t words = writer->top_count * TOP_WORDS;
+    store_words(writer->tops + index * words, tops, words);
+    CRASH_POINT(stream_tops);
+}
+
+void llm_stream_writer_in_force(struct llm_stream_writer *writer,
+                                const struct llm_in_force *in_force)
+{
+    CHECK(writer->in_force);
+    store_words(writer->in_force, in_force, LLM_IN_FORCE_WORDS);
+}
+
 void llm_stream_writer_put(struct llm_stream_writer *writer, const uint32_t *words, uint32_t count)
 {
     CHECK(!writer->logprobs);
@@ -159,7 +206,7 @@ void llm_stream_writer_finish(struct llm_stream_writer *writer, enum llm_status 
 
 void llm_stream_reader_init(struct llm_stream_reader *reader, const void *down,
                             const struct llm_geometry *geometry, uint32_t slot, uint32_t epoch,
-                            uint32_t log_offset, uint32_t log_words, bool logprobs)
+                            uint32_t log_offset, uint32_t log_words, struct llm_log_shape shape)
 {
     CHECK(slot < geometry->stream_slots);
     CHECK(log_offset <= geometry->log_words && log_words <= geometry->log_words - log_offset);
@@ -167,14 +214,19 @@ void llm_stream_reader_init(struct llm_stream_reader *reader, const void *down,
     const struct llm_stream_record *records =
         (const void *)((const char *)down + map.stream_offset);
     const _Atomic uint32_t *log = (const void *)((const char *)down + map.log_offset);
-    uint32_t capacity = logprobs ? log_words / 2 : log_words;
+    uint32_t capacity = llm_log_capacity(&shape, log_words);
+    const _Atomic uint32_t *ids = log + log_offset;
+    bool tells = shape.tells && log_words >= LLM_IN_FORCE_WORDS;
     *reader = (struct llm_stream_reader){
         .record = &records[slot],
         .note = (const char *)down + map.note_offset + (size_t)slot * LLM_NOTE_BYTES,
-        .ids = log + log_offset,
-        .logprobs = logprobs ? log + log_offset + capacity : NULL,
+        .ids = ids,
+        .logprobs = shape.logprobs ? ids + capacity : NULL,
+        .tops = shape.top_count > 0 ? ids + tops_at(&shape, capacity) : NULL,
+        .in_force = tells ? ids + log_words - LLM_IN_FORCE_WORDS : NULL,
         .epoch = epoch,
         .capacity_tokens = capacity,
+        .top_count = shape.top_count,
     };
 }
 
@@ -203,6 +255,27 @@ static float float_from_bits(uint32_t bits)
     return value;
 }
 
+float llm_stream_reader_logprob(const struct llm_stream_reader *reader, uint32_t index)
+{
+    return reader->logprobs ? float_from_bits(LOAD(reader->logprobs[index])) : NAN;
+}
+
+void llm_stream_reader_tops(const struct llm_stream_reader *reader, uint32_t index,
+                            struct llm_top *out_tops)
+{
+    CHECK(reader->tops && index < reader->capacity_tokens);
+    size_t words = reader->top_count * TOP_WORDS;
+    load_words(out_tops, reader->tops + index * words, words);
+}
+
+struct llm_in_force llm_stream_reader_in_force(const struct llm_stream_reader *reader)
+{
+    struct llm_in_force in_force;
+    CHECK(reader->in_force);
+    load_words(&in_force, reader->in_force, LLM_IN_FORCE_WORDS);
+    return in_force;
+}
+
 uint32_t llm_stream_reader_take(struct llm_stream_reader *reader,
                                 const struct llm_stream_look *look, uint32_t *out_ids,
                                 float *out_logprobs, uint32_t capacity)
@@ -212,8 +285,7 @@ uint32_t llm_stream_reader_take(struct llm_stream_reader *reader,
     for (uint32_t i = 0; i < count; i++) {
         out_ids[i] = LOAD(reader->ids[reader->seen + i]);
         if (out_logprobs)
-            out_logprobs[i] =
-                reader->logprobs ? float_from_bits(LOAD(reader->logprobs[reader->seen + i])) : NAN;
+            out_logprobs[i] = llm_stream_reader_logprob(reader, reader->seen + i);
     }
     reader->seen += count;
     return count;

@@ -19,6 +19,7 @@
 #define LLM_TABLE_CONNECTIONS "conntab"
 #define LLM_TABLE_REQUESTS    "reqtab"
 #define LLM_TABLE_TOKENS      "reqtok"
+#define LLM_TABLE_STEERING    "reqsteer"
 #define LLM_TABLE_BLOCKS      "kvhdr"
 #define LLM_TABLE_BLOCK_IDS   "kvtok"
 #define LLM_TABLE_CONTEXTS    "ctxtab"
@@ -102,7 +103,8 @@ struct llm_reqtab_record {
     uint64_t context_id; /* with ON_CONTEXT (with BRANCH: the fork); 0: none */
     uint64_t leader_id;  /* a follower's: the request whose answer it repeats; 0: its own */
     uint64_t reserved;
-    /* Validated copy; seed is always the one used; prompt_tokens counts the context's tokens too. */
+    /* Validated copy; seed is always the one used; fields in `defaults` have the model's values, and STEERED is set when
+     * those need it; prompt_tokens counts the context's tokens too. */
     struct llm_request_body body;
     uint32_t stop_ids[LLM_STOP_IDS_MAX];
     uint8_t stop_string_length[LLM_STOP_STRINGS_MAX];
@@ -115,6 +117,17 @@ static_assert(sizeof(struct llm_reqtab_record) == 1088, "table size");
 
 /* reqtok[request_slot]: uint32_t ids[context_tokens_max] (the prompt, then the generated ids), then
  * uint32_t logprobs[context_tokens_max] (f32 bits, same positions). Pages nobody wrote take no memory. */
+
+/* ---- reqsteer[request_slot]: the rest of what a STEERED request asked ------------------------------- */
+
+/* Written before the record becomes LIVE, and part of it; nothing when its flags lack STEERED. */
+struct llm_steering_record {
+    struct llm_steering steering; /* validated copy; defaults are those that were in force */
+    struct llm_bias biases[LLM_BIASES_MAX];
+    uint32_t banned_ids[LLM_BANNED_IDS_MAX];
+    uint32_t allowed_ids[LLM_ALLOWED_IDS_MAX];
+};
+static_assert(sizeof(struct llm_steering_record) == 16448, "table size");
 
 /* ---- kvhdr[block], kvtok[block][block_tokens]: what each KV block holds --------------------------- */
 

@@ -83,6 +83,10 @@ static enum llm_status check_facts(const struct llm_vocab_header *h, struct llm_
         return corrupt(error, "bos id", h->bos_id);
     if (!id_or_none(h, h->unk_id))
         return corrupt(error, "unk id", h->unk_id);
+    if (!id_or_none(h, h->template_bos_id))
+        return corrupt(error, "the template's bos id", h->template_bos_id);
+    if (!id_or_none(h, h->template_eos_id))
+        return corrupt(error, "the template's eos id", h->template_eos_id);
     if (memchr(h->name, 0, sizeof h->name) == NULL)
         return llm_fail(error, LLM_ERR_CORRUPT, "vocab image: the name has no end");
     enum llm_status status =

@@ -185,7 +185,9 @@ struct llm_vocab_header {
     uint8_t fingerprint[LLM_VOCAB_FINGERPRINT_BYTES]; /* of the model's weights and configuration */
     char name[LLM_VOCAB_NAME_BYTES];                  /* zero-terminated */
     struct llm_vocab_section sections[LLM_VOCAB_SECTION_COUNT];
-    uint8_t reserved1[8];
+    uint32_t
+        template_bos_id; /* what the chat template means by bos_token, or LLM_TOKEN_NONE: nothing */
+    uint32_t template_eos_id; /* ... by eos_token */
 };
 static_assert(sizeof(struct llm_vocab_header) == 512, "wire size");
 static_assert(offsetof(struct llm_vocab_header, version) == 8, "wire");
@@ -211,7 +213,8 @@ static_assert(offsetof(struct llm_vocab_header, suffix_ids) == 184, "wire");
 static_assert(offsetof(struct llm_vocab_header, fingerprint) == 216, "wire");
 static_assert(offsetof(struct llm_vocab_header, name) == 248, "wire");
 static_assert(offsetof(struct llm_vocab_header, sections) == 312, "wire");
-static_assert(offsetof(struct llm_vocab_header, reserved1) == 504, "wire");
+static_assert(offsetof(struct llm_vocab_header, template_bos_id) == 504, "wire");
+static_assert(offsetof(struct llm_vocab_header, template_eos_id) == 508, "wire");
 
 /* Typed pointers into a checked image. */
 struct llm_vocab_view {

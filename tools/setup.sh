@@ -22,10 +22,10 @@ module:libpcre2-8           libpcre2-dev
 module:libutf8proc          libutf8proc-dev
 module:libsodium            libsodium-dev
 module:liburing             liburing-dev
-header:Random123/philox.h   librandom123-dev
 '
 test_needs='
 module:check                check
+command:g++                 g++
 command:clang-format-14     clang-format-14
 command:clang-14            clang-14
 command:spin                spin

@@ -1,5 +1,6 @@
 #include "client/text/added.h"
 #include "client/text/bpe.h"
+#include "client/text/content_marks.h"
 #include "client/text/normalize.h"
 #include "client/text/split.h"
 #include "client/text/utf8.h"
@@ -13,6 +14,8 @@ struct encoding {
     struct llm_buffer normal;   /* llm_normalize()'s */
     struct llm_buffer marked;   /* its text with visible spaces, for patterns that look for them */
     struct llm_buffer unmarked; /* a piece of that, back in plain spaces */
+    const size_t *seams; /* [seam_count] ascending places that no added token may reach across */
+    size_t seam_count;
 };
 
 static bool patterns_see_marks(const llm_vocab *vocab)
@@ -79,13 +82,29 @@ static enum llm_status encode_plain(struct encoding *e, struct llm_slice text, b
     return status;
 }
 
+/* The first added token at or after `at` that reaches across no seam. */
+static bool find_added(struct encoding *e, struct llm_slice text, size_t at, bool special,
+                       struct llm_added_match *out_match)
+{
+    for (; e->seam_count > 0 && e->seams[0] <= at; e->seam_count--)
+        e->seams++;
+    for (size_t from = at; e->seam_count > 0; e->seam_count--) {
+        if (llm_added_find(e->vocab, (struct llm_slice){text.bytes, *e->seams}, from, special,
+                           out_match))
+            return true;
+        from = *e->seams++;
+    }
+    size_t from = e->seams && e->seams[-1] > at ? e->seams[-1] : at;
+    return llm_added_find(e->vocab, text, from, special, out_match);
+}
+
 static enum llm_status encode_text(struct encoding *e, struct llm_slice text, bool special,
                                    llm_error *error)
 {
     size_t at = 0;
     struct llm_added_match added;
     enum llm_status status = LLM_OK;
-    while (status == LLM_OK && llm_added_find(e->vocab, text, at, special, &added)) {
+    while (status == LLM_OK && find_added(e, text, at, special, &added)) {
         status =
             encode_plain(e, (struct llm_slice){text.bytes + at, added.start - at}, at == 0, error);
         llm_token_push(&e->sink, added.id);
@@ -131,12 +150,23 @@ enum llm_status llm_encode(const llm_vocab *vocab, const char *text, size_t text
                            uint32_t flags, uint32_t *out_tokens, size_t capacity_tokens,
                            size_t *out_count, llm_error *error)
 {
+    return llm_encode_seamed(vocab, text, text_bytes, flags, NULL, 0, out_tokens, capacity_tokens,
+                             out_count, error);
+}
+
+enum llm_status llm_encode_seamed(const llm_vocab *vocab, const char *text, size_t text_bytes,
+                                  uint32_t flags, const size_t *seams, size_t seam_count,
+                                  uint32_t *out_tokens, size_t capacity_tokens, size_t *out_count,
+                                  llm_error *error)
+{
     const struct llm_vocab_header *h = vocab->view.header;
     enum llm_status status = check_request(vocab, text_bytes, flags, error);
     if (status != LLM_OK)
         return status;
     struct encoding e = {
         .vocab = vocab,
+        .seams = seams,
+        .seam_count = seam_count,
         .bpe = {.inside = vocab->inside_count > 0 ? vocab->added_start : NULL},
         .sink = {.tokens = out_tokens, .capacity = out_tokens ? capacity_tokens : 0}};
     status = llm_splitter_init(&e.splitter, vocab, take_piece, &e, error);

@@ -42,6 +42,7 @@ static enum llm_status begin(llm_stream *stream, struct llm_stream_text **out_te
     llm_decoder_init(&text->decoder, vocab, LLM_DECODE_CONTINUE); /* it continues the prompt */
     init_stop(&text->stop, asked);
     text->hidden_count = asked->stop_id_count;
+    text->free_tokens = asked->min_tokens;
     memcpy(text->hidden_ids, asked->stop_ids, sizeof text->hidden_ids);
     llm_stream_attach(stream, &text->attachment);
     *out_text = text;
@@ -76,14 +77,19 @@ static enum llm_status read_tokens(llm_stream *stream, struct llm_stream_text *t
 {
     uint32_t count = 0;
     llm_error why = {.status = LLM_OK};
-    enum llm_status status = llm_stream_read(stream, text->tokens, NULL, LLM_STREAM_TEXT_TOKENS,
-                                             timeout_ns, &count, &why);
+    uint32_t most = LLM_STREAM_TEXT_TOKENS; /* not beyond the last token that is free of stops */
+    if (text->free_tokens > 0 && text->free_tokens < most)
+        most = text->free_tokens;
+    text->tokens_are_free = text->free_tokens > 0;
+    enum llm_status status =
+        llm_stream_read(stream, text->tokens, NULL, most, timeout_ns, &count, &why);
     if (status == LLM_ERR_TIMEOUT)
         return llm_fail(error, status, "%s", why.message);
     if (status != LLM_OK || count == 0) {
         complete(text, status, &why);
         return LLM_OK;
     }
+    text->free_tokens -= text->tokens_are_free ? count : 0;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < count; i++)
         if (!text->stopped && !is_hidden(text, text->tokens[i]))
@@ -103,6 +109,8 @@ static enum llm_status decode_tokens(struct llm_stream_text *text, llm_error *er
                    error); /* the spared bytes are for llm_decode_end() */
     text->token_next += (uint32_t)used;
     text->text_bytes += bytes;
+    if (text->tokens_are_free)
+        text->free_bytes = text->text_bytes;
     return status;
 }
 
@@ -120,9 +128,11 @@ static size_t whole_characters(const char *text, size_t bytes, size_t text_bytes
 static size_t give(llm_stream *stream, struct llm_stream_text *text, char *out, size_t capacity)
 {
     bool found = false;
+    size_t free_bytes = text->free_bytes;
     size_t shown = text->stopped
                        ? text->text_bytes
-                       : llm_stop_text_shown(&text->stop, text->text, text->text_bytes, &found);
+                       : free_bytes + llm_stop_text_shown(&text->stop, text->text + free_bytes,
+                                                          text->text_bytes - free_bytes, &found);
     if (found) {
         llm_stream_cancel(stream); /* the engine has stopped by itself; this costs nothing */
         text->stopped = true;
@@ -136,6 +146,7 @@ static size_t give(llm_stream *stream, struct llm_stream_text *text, char *out, 
     bytes = whole_characters(text->text, bytes, text->text_bytes);
     memcpy(out, text->text, bytes);
     text->text_bytes -= bytes;
+    text->free_bytes -= bytes < text->free_bytes ? bytes : text->free_bytes;
     memmove(text->text, text->text + bytes, text->text_bytes);
     return bytes;
 }

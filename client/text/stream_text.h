@@ -28,12 +28,15 @@ struct llm_stream_text {
     struct llm_stop_text stop;
     uint32_t hidden_ids[LLM_STOP_IDS_MAX]; /* the caller's stop ids */
     uint32_t hidden_count;
+    uint32_t free_tokens; /* so many tokens are still to come whose text has no stop strings */
 
     uint32_t tokens[LLM_STREAM_TEXT_TOKENS]; /* read and not yet decoded: [next, count) */
     uint32_t token_next;
     uint32_t token_count;
+    bool tokens_are_free;
     char text[LLM_STREAM_TEXT_BYTES]; /* decoded and not yet given: [0, text_bytes) */
     size_t text_bytes;
+    size_t free_bytes; /* the first of them are from such tokens */
 
     bool stopped;  /* a stop string was found: what follows is dropped */
     bool complete; /* the last token was read; `end` is how it ended */

@@ -57,4 +57,15 @@ static inline uint32_t llm_utf8_code_point(const uint8_t *text, unsigned length)
     return c;
 }
 
+/* Write a code point (no surrogate, at most U+10FFFF); returns its 1..4 bytes. */
+static inline unsigned llm_utf8_write(uint32_t c, uint8_t out[4])
+{
+    unsigned length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    static const uint8_t leads[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (unsigned i = length - 1; i > 0; i--, c >>= 6)
+        out[i] = (uint8_t)(0x80 | (c & 0x3f));
+    out[0] = (uint8_t)(leads[length] | c);
+    return length;
+}
+
 #endif

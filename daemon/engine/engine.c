@@ -269,8 +269,10 @@ static enum llm_status take_arrays(struct engine *engine, struct llm_error *erro
     engine->choices = calloc(sequences, sizeof *engine->choices);
     engine->results = calloc(sequences, sizeof *engine->results);
     engine->scores = calloc(engine->config.limits.step_tokens, sizeof *engine->scores);
+    engine->tops =
+        calloc(engine->config.limits.step_tokens * LLM_TOP_LOGPROBS_MAX, sizeof *engine->tops);
     if (!engine->connections || !engine->requests || !engine->choices || !engine->results ||
-        !engine->scores)
+        !engine->scores || !engine->tops)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for %u requests",
                         engine->tables.request_slots);
     return LLM_OK;

@@ -49,7 +49,8 @@ struct engine {
     struct core *core;
     struct executor_choice *choices; /* [limits.sequences] of the step that runs */
     struct core_result *results;
-    float *scores; /* [limits.step_tokens] of its rows */
+    float *scores;        /* [limits.step_tokens] of its rows */
+    struct llm_top *tops; /* [limits.step_tokens][LLM_TOP_LOGPROBS_MAX] of those that want them */
     /* engine thread */
     struct connection *connections; /* [LLM_STATUS_CONNECTIONS_MAX] by slot */
     uint32_t connection_end;        /* one past the highest slot in use */

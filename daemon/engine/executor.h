@@ -36,6 +36,7 @@ struct executor_facts {
     size_t block_bytes;
     uint32_t eos_ids[16];
     uint32_t eos_count;
+    struct llm_in_force defaults;       /* what requests are chosen by that leave it to the model */
     const struct llm_vocab_view *vocab; /* NULL: tokens have no text; no stop strings */
     uint64_t weight_bytes;
     bool weights_kept; /* found packed in memory that an earlier engine filled: no file was read */
@@ -71,10 +72,11 @@ struct executor_ops {
     /* Compute those sequences of `plan` whose model is `model`; `out_choices` [plan->sequence_count] is
      * filled for those of them that want a token. `out_scores` [plan->token_count] gets, at each of their rows that
      * is scored, the log-probability of the id at the next position; a choice with a bad status says why it could
-     * not. Any failure is the whole step's. */
+     * not. `out_tops` [plan->token_count][LLM_TOP_LOGPROBS_MAX] gets, at the row that a token is chosen from and at rows that
+     * are scored, as many of the likeliest as the request asks for. Any failure is the whole step's. */
     enum llm_status (*run)(struct executor *executor, const struct core_plan *plan, uint32_t model,
                            const struct engine *engine, struct executor_choice *out_choices,
-                           float *out_scores, struct llm_error *error);
+                           float *out_scores, struct llm_top *out_tops, struct llm_error *error);
     void (*close)(struct executor *executor);
 };
 

@@ -1,5 +1,6 @@
 #include "daemon/engine/executor.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -49,6 +50,20 @@ static uint32_t next_token(const struct engine *engine, const struct core_sequen
     return tables_ids(&engine->tables, sequence->slot)[position % prompt_tokens];
 }
 
+/* It knows one token for each place, and is certain of it. */
+static void echo_tops(const struct engine *engine, const struct core_sequence *sequence,
+                      uint32_t row, struct llm_top *out_tops)
+{
+    uint32_t count = sampling_top_count(&engine->requests[sequence->slot].sampling);
+    for (uint32_t i = 0; i < count; i++)
+        out_tops[i] = (struct llm_top){UINT32_MAX, -INFINITY};
+    if (count > 0 && sequence->scored_rows > 0)
+        out_tops[0] = (struct llm_top){
+            tables_ids(&engine->tables, sequence->slot)[sequence->first_position + row + 1], 0.0F};
+    else if (count > 0 && sequence->wants_token && row + 1 == sequence->token_count)
+        out_tops[0] = (struct llm_top){next_token(engine, sequence), 0.0F};
+}
+
 static void sleep_us(uint64_t us)
 {
     struct timespec time = {.tv_sec = (time_t)(us / 1000000),
@@ -59,7 +74,7 @@ static void sleep_us(uint64_t us)
 static enum llm_status echo_run(struct executor *executor, const struct core_plan *plan,
                                 uint32_t model, const struct engine *engine,
                                 struct executor_choice *out_choices, float *out_scores,
-                                struct llm_error *error)
+                                struct llm_top *out_tops, struct llm_error *error)
 {
     (void)error;
     const struct executor_echo *echo = (const struct executor_echo *)executor;
@@ -69,6 +84,10 @@ static enum llm_status echo_run(struct executor *executor, const struct core_pla
             continue;
         for (uint32_t row = 0; row < sequence->token_count; row++)
             out_scores[sequence->first_row + row] = 0.0F;
+        bool tops = sampling_top_count(&engine->requests[sequence->slot].sampling) > 0;
+        for (uint32_t row = 0; row < sequence->token_count && tops; row++)
+            echo_tops(engine, sequence, row,
+                      out_tops + (size_t)(sequence->first_row + row) * LLM_TOP_LOGPROBS_MAX);
         if (!sequence->wants_token)
             continue;
         out_choices[i].status = LLM_OK;
@@ -110,6 +129,7 @@ enum llm_status executor_echo_open(struct executor **out_executor, uint32_t cont
         .context_tokens_max = context_tokens,
         .block_tokens = ECHO_BLOCK_TOKENS,
         .block_bytes = ECHO_BLOCK_BYTES,
+        .defaults = {.top_p = 1, .typical_p = 1, .repetition_penalty = 1},
     };
     *out_executor = &echo->base;
     return LLM_OK;

@@ -8,6 +8,7 @@
 #include "daemon/engine/plan_text.h"
 #include "daemon/engine/vocabulary.h"
 #include "daemon/log.h"
+#include "daemon/model/generation_config.h"
 #include "daemon/model/model.h"
 #include "daemon/model/model_place.h"
 #include "daemon/sample/sampler.h"
@@ -101,6 +102,8 @@ static void fill_facts(struct executor_facts *out, const struct model_facts *fac
         .block_tokens = (uint32_t)facts->kv.B,
         .block_bytes = facts->block_bytes,
         .eos_count = facts->config.eos_token_count,
+        .defaults =
+            facts->config.defaults.top_p > 0 ? facts->config.defaults : generation_defaults_none(),
         .weight_bytes = facts->weight_bytes,
         .weights_kept = facts->weights_kept,
         .workspace_bytes = facts->activation_bytes,
@@ -197,14 +200,17 @@ static struct model_batch gather(struct executor_model *self, const struct core_
 
 static void choose(struct executor_model *self, const struct core_sequence *sequence,
                    const struct engine *engine, const float *logits,
-                   struct executor_choice *out_choice)
+                   struct executor_choice *out_choice, struct llm_top *out_tops)
 {
     struct sampler_choice choice;
     struct llm_error error;
-    uint32_t position = sequence->first_position + sequence->token_count;
+    const struct sampler_past past = {
+        .ids = tables_ids(&engine->tables, sequence->slot),
+        .position = sequence->first_position + sequence->token_count,
+        .prompt_tokens = engine->tables.requests[sequence->slot].body.prompt_tokens};
     out_choice->status =
-        sampler_choose(&self->sampler, logits, &engine->requests[sequence->slot].sampling, position,
-                       &choice, &error);
+        sampler_choose(&self->sampler, logits, &engine->requests[sequence->slot].sampling, &past,
+                       &choice, out_tops, &error);
     if (out_choice->status == LLM_OK) {
         out_choice->token = (uint32_t)choice.token_id;
         out_choice->logprob = choice.logprob;
@@ -216,14 +222,15 @@ static void choose(struct executor_model *self, const struct core_sequence *sequ
 
 static void score(struct executor_model *self, const struct core_plan *plan,
                   const struct wanted *wanted, const struct engine *engine, const float *logits,
-                  struct executor_choice *out_choice, float *out_scores)
+                  struct executor_choice *out_choice, float *out_score, struct llm_top *out_tops)
 {
     struct llm_error error;
     const struct core_sequence *sequence = &plan->sequences[wanted->sequence];
     uint32_t position = plan->positions[wanted->row] + 1;
     uint32_t token = tables_ids(&engine->tables, sequence->slot)[position];
+    uint32_t top_count = sampling_top_count(&engine->requests[sequence->slot].sampling);
     enum llm_status status = sampler_score(&self->sampler, logits, (int32_t)token, position,
-                                           &out_scores[wanted->row], &error);
+                                           out_score, out_tops, top_count, &error);
     if (status == LLM_OK)
         return;
     out_choice->status = status;
@@ -233,7 +240,7 @@ static void score(struct executor_model *self, const struct core_plan *plan,
 static enum llm_status model_executor_run(struct executor *executor, const struct core_plan *plan,
                                           uint32_t model, const struct engine *engine,
                                           struct executor_choice *out_choices, float *out_scores,
-                                          struct llm_error *error)
+                                          struct llm_top *out_tops, struct llm_error *error)
 {
     struct executor_model *self = (struct executor_model *)executor;
     struct model_batch batch = gather(self, plan, model);
@@ -242,10 +249,11 @@ static enum llm_status model_executor_run(struct executor *executor, const struc
         const struct wanted *wanted = &self->wanted[row];
         const float *logits = self->logits + (size_t)row * executor->facts.vocab_size;
         struct executor_choice *choice = &out_choices[wanted->sequence];
+        struct llm_top *tops = out_tops + (size_t)wanted->row * LLM_TOP_LOGPROBS_MAX;
         if (wanted->score)
-            score(self, plan, wanted, engine, logits, choice, out_scores);
+            score(self, plan, wanted, engine, logits, choice, &out_scores[wanted->row], tops);
         else
-            choose(self, &plan->sequences[wanted->sequence], engine, logits, choice);
+            choose(self, &plan->sequences[wanted->sequence], engine, logits, choice, tops);
     }
     return status;
 }

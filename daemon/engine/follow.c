@@ -106,7 +106,7 @@ static void fill_body(struct llm_request_body *out, const struct llm_request_bod
                       uint32_t capacity_tokens)
 {
     *out = *leader;
-    out->flags = out->score_from = 0;
+    out->flags = out->score_from = out->defaults = 0;
     out->stop_id_count = out->stop_string_count = out->stop_string_bytes = 0;
     if (out->max_tokens > capacity_tokens)
         out->max_tokens = capacity_tokens;
@@ -120,7 +120,7 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
     struct llm_stream_writer writer;
     enum llm_status status = llm_stream_writer_init(
         &writer, &connection->publisher, submission->stream_slot, submission->stream_epoch,
-        submission->log_offset, submission->log_words, false, error);
+        submission->log_offset, submission->log_words, LLM_LOG_IDS, error);
     if (status == LLM_OK && writer.capacity_tokens == 0)
         return llm_fail(error, LLM_ERR_INVALID, "the stream's log has no room for a token");
     if (status != LLM_OK)

@@ -138,12 +138,43 @@ static void split_stop_strings(struct llm_reqtab_record *record, const uint8_t *
     }
 }
 
+/* Fixed part first: it says how long the lists are. */
+static enum llm_status take_steering(const struct connection *connection,
+                                     const struct llm_submission *submission,
+                                     const struct llm_request_body *body,
+                                     struct llm_steering_record *out, struct llm_error *error)
+{
+    struct llm_steering *steering = &out->steering;
+    uint64_t at = submission->body_offset;
+    if (!(body->flags & LLM_REQUEST_STEERED))
+        return LLM_OK;
+    enum llm_status status = copy_part(connection, at + llm_request_map(body, NULL).steering_offset,
+                                       steering, sizeof *steering, error);
+    if (status == LLM_OK)
+        status = llm_steering_check(steering, body, error);
+    if (status == LLM_OK)
+        status = llm_steering_check_bytes(steering, body, submission->body_bytes, error);
+    if (status != LLM_OK)
+        return status;
+    struct llm_request_map map = llm_request_map(body, steering);
+    status = copy_part(connection, at + map.bias_offset, out->biases,
+                       steering->bias_count * sizeof out->biases[0], error);
+    if (status == LLM_OK)
+        status = copy_part(connection, at + map.banned_id_offset, out->banned_ids,
+                           steering->banned_id_count * sizeof out->banned_ids[0], error);
+    if (status == LLM_OK)
+        status = copy_part(connection, at + map.allowed_id_offset, out->allowed_ids,
+                           steering->allowed_id_count * sizeof out->allowed_ids[0], error);
+    return status;
+}
+
 static enum llm_status take_stops(const struct connection *connection,
                                   const struct llm_submission *submission,
+                                  const struct llm_steering *steering,
                                   struct llm_reqtab_record *record, struct llm_error *error)
 {
     const struct llm_request_body *body = &record->body;
-    struct llm_request_map map = llm_request_map(body);
+    struct llm_request_map map = llm_request_map(body, steering);
     uint8_t part[STOP_PART_BYTES_MAX];
     enum llm_status status =
         copy_part(connection, submission->body_offset + map.stop_id_offset, record->stop_ids,
@@ -191,7 +222,11 @@ static enum llm_status take_parts(struct engine *engine, struct connection *conn
     if (status == LLM_OK)
         status = take_prompt(engine, connection, submission, on, slot, facts->vocab_size, error);
     if (status == LLM_OK)
-        status = take_stops(connection, submission, record, error);
+        status = take_steering(connection, submission, &record->body,
+                               &engine->tables.steering[slot], error);
+    if (status == LLM_OK)
+        status = take_stops(connection, submission, &engine->tables.steering[slot].steering, record,
+                            error);
     return status;
 }
 
@@ -213,15 +248,30 @@ static void join_context(struct engine *engine, const struct connection *connect
     on_context_share(engine, slot, on->slot, on->length);
 }
 
-static enum llm_status check_sampling(const struct engine *engine, uint32_t slot, uint32_t model,
-                                      struct llm_error *error)
+/* What the request leaves to the model stands in the record as the model has it: recovery finds the same values there,
+ * whatever the model's file says by then. */
+static void take_defaults(const struct engine *engine, uint32_t slot, uint32_t model)
 {
-    const struct sampling_limits limits = {
-        .vocab_size = engine->executors[model]->facts.vocab_size,
-        .max_tokens = LLM_COMMIT_COUNT_MAX,
-        .stop_ids_max = LLM_STOP_IDS_MAX,
-    };
-    return sampling_check(&engine->requests[slot].sampling, &limits, error);
+    struct llm_request_body *body = &engine->tables.requests[slot].body;
+    struct llm_steering *steering = &engine->tables.steering[slot].steering;
+    const struct llm_in_force *defaults = &engine->executors[model]->facts.defaults;
+    if (body->defaults & LLM_REQUEST_DEFAULT_TEMPERATURE)
+        body->temperature = defaults->temperature;
+    if (body->defaults & LLM_REQUEST_DEFAULT_TOP_K)
+        body->top_k = defaults->top_k;
+    if (body->defaults & LLM_REQUEST_DEFAULT_TOP_P)
+        body->top_p = defaults->top_p;
+    if (body->defaults & LLM_REQUEST_DEFAULT_MIN_P)
+        body->min_p = defaults->min_p;
+    if (!(body->defaults & (LLM_REQUEST_DEFAULT_TYPICAL_P | LLM_REQUEST_DEFAULT_REPETITION)))
+        return;
+    if (!(body->flags & LLM_REQUEST_STEERED))
+        *steering = llm_steering_none();
+    body->flags |= LLM_REQUEST_STEERED;
+    if (body->defaults & LLM_REQUEST_DEFAULT_TYPICAL_P)
+        steering->typical_p = defaults->typical_p;
+    if (body->defaults & LLM_REQUEST_DEFAULT_REPETITION)
+        steering->repetition_penalty = defaults->repetition_penalty;
 }
 
 /* ---- Admission ------------------------------------------------------------------------------------- */
@@ -238,13 +288,12 @@ static enum llm_status choose_seed(struct llm_request_body *body, struct llm_err
 /* The log must have room for the longest answer, so that a token can always be published. */
 static enum llm_status open_writer(struct connection *connection,
                                    const struct llm_submission *submission,
-                                   const struct llm_request_body *body,
+                                   const struct llm_request_body *body, struct llm_log_shape shape,
                                    struct llm_stream_writer *out_writer, struct llm_error *error)
 {
-    bool logprobs = (body->flags & LLM_REQUEST_LOGPROBS) != 0;
     enum llm_status status = llm_stream_writer_init(
         out_writer, &connection->publisher, submission->stream_slot, submission->stream_epoch,
-        submission->log_offset, submission->log_words, logprobs, error);
+        submission->log_offset, submission->log_words, shape, error);
     if (status == LLM_OK && body->max_tokens > out_writer->capacity_tokens)
         return llm_fail(error, LLM_ERR_INVALID,
                         "max_tokens %u is more than the %u that the stream's log has room for",
@@ -298,10 +347,12 @@ static enum llm_status prepare(struct engine *engine, struct connection *connect
         status = choose_seed(body, error);
     if (status != LLM_OK)
         return status;
+    take_defaults(engine, slot, out_on->model);
     request_init(engine, slot, connection, out_on->model); /* from the record: as recovery will */
-    status = check_sampling(engine, slot, out_on->model, error);
+    status = request_check_sampling(engine, slot, error);
     if (status == LLM_OK)
-        status = open_writer(connection, submission, body, &engine->requests[slot].writer, error);
+        status = open_writer(connection, submission, body, request_log_shape(engine, slot),
+                             &engine->requests[slot].writer, error);
     if (status != LLM_OK)
         return status;
     request_fill_record(engine, connection, submission, slot);
@@ -366,7 +417,7 @@ static enum llm_status check_entry(struct connection *connection,
 {
     enum llm_status status = llm_stream_writer_init(
         out_writer, &connection->publisher, submission->stream_slot, submission->stream_epoch,
-        submission->log_offset, submission->log_words, false, error);
+        submission->log_offset, submission->log_words, LLM_LOG_IDS, error);
     if (status != LLM_OK)
         return status;
     if (submission->operation >= LLM_OP_COUNT)

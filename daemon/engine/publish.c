@@ -45,6 +45,20 @@ static struct llm_stream_facts facts_of(const struct engine *engine,
     };
 }
 
+static void tell_in_force(struct request *request)
+{
+    const struct sampling *sampling = &request->sampling;
+    const struct llm_steering none = llm_steering_none();
+    const struct llm_steering *s = sampling->steering ? &sampling->steering->steering : &none;
+    const struct llm_in_force in_force = {.temperature = sampling->temperature,
+                                          .top_k = (uint32_t)sampling->top_k,
+                                          .top_p = sampling->top_p,
+                                          .min_p = sampling->min_p,
+                                          .typical_p = s->typical_p,
+                                          .repetition_penalty = s->repetition_penalty};
+    llm_stream_writer_in_force(&request->writer, &in_force);
+}
+
 /* A request that goes on after an engine's death has tokens already: they are written again. */
 void publish_opened(struct engine *engine, uint32_t slot)
 {
@@ -54,6 +68,8 @@ void publish_opened(struct engine *engine, uint32_t slot)
     uint32_t count = atomic_load_explicit(&record->published, memory_order_relaxed);
     const uint32_t *ids = tables_ids(&engine->tables, slot) + request_answer_start(record);
     const float *logprobs = tables_logprobs(&engine->tables, slot) + request_answer_start(record);
+    if (request->writer.in_force)
+        tell_in_force(request);
     llm_stream_writer_open(&request->writer, &facts, ids, logprobs, count);
     publish_moved(engine, request->connection);
     publish_announce(engine);

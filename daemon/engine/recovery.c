@@ -241,10 +241,9 @@ static bool open_stream(struct engine *engine, uint32_t slot, struct connection 
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
     struct llm_stream_writer *writer = &engine->requests[slot].writer;
     struct llm_error error;
-    bool logprobs = (record->body.flags & LLM_REQUEST_LOGPROBS) != 0;
     return llm_stream_writer_init(writer, &connection->publisher, record->stream_slot,
                                   record->stream_epoch, record->log_offset, record->log_words,
-                                  logprobs, &error) == LLM_OK &&
+                                  request_log_shape(engine, slot), &error) == LLM_OK &&
            atomic_load_explicit(&record->published, memory_order_relaxed) <=
                writer->capacity_tokens;
 }
@@ -257,7 +256,8 @@ static void resume(struct engine *engine, uint32_t slot)
     bool usable = connection && record_whole(engine, record, &model);
     if (usable) {
         request_init(engine, slot, connection, model);
-        usable = open_stream(engine, slot, connection);
+        usable = request_check_sampling(engine, slot, NULL) == LLM_OK &&
+                 open_stream(engine, slot, connection);
     }
     if (!usable) {
         journal_free(engine, slot);

@@ -92,9 +92,25 @@ static uint32_t top_k_within(uint32_t top_k)
     return top_k > INT32_MAX ? INT32_MAX : top_k;
 }
 
-static struct sampling sampling_of(const struct llm_reqtab_record *record)
+static const struct llm_steering_record *steering_of(const struct engine *engine, uint32_t slot)
 {
+    bool steered = (engine->tables.requests[slot].body.flags & LLM_REQUEST_STEERED) != 0;
+    return steered ? &engine->tables.steering[slot] : NULL;
+}
+
+struct llm_log_shape request_log_shape(const struct engine *engine, uint32_t slot)
+{
+    const struct llm_steering_record *s = steering_of(engine, slot);
+    return llm_request_log_shape(&engine->tables.requests[slot].body,
+                                 s ? s->steering.top_logprobs : 0);
+}
+
+static struct sampling sampling_of(const struct engine *engine, uint32_t slot, uint32_t model)
+{
+    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
     const struct llm_request_body *body = &record->body;
+    const struct executor_facts *facts = &engine->executors[model]->facts;
+    bool ends = !(body->flags & LLM_REQUEST_IGNORE_EOS);
     return (struct sampling){
         .temperature = body->temperature,
         .top_k = (int32_t)top_k_within(body->top_k),
@@ -106,6 +122,9 @@ static struct sampling sampling_of(const struct llm_reqtab_record *record)
         .want_logprob = (body->flags & LLM_REQUEST_LOGPROBS) != 0,
         .stop_ids = (const int32_t *)record->stop_ids,
         .stop_id_count = body->stop_id_count,
+        .eos_ids = facts->eos_ids,
+        .eos_id_count = ends ? facts->eos_count : 0,
+        .steering = steering_of(engine, slot),
     };
 }
 
@@ -122,8 +141,20 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
                                 .leader = REQUEST_NONE,
                                 .first_follower = REQUEST_NONE,
                                 .next_follower = REQUEST_NONE,
-                                .sampling = sampling_of(record)};
+                                .sampling = sampling_of(engine, slot, model)};
     stop_strings_init(&request->stops, record);
+}
+
+enum llm_status request_check_sampling(const struct engine *engine, uint32_t slot,
+                                       struct llm_error *error)
+{
+    const struct request *request = &engine->requests[slot];
+    const struct sampling_limits limits = {
+        .vocab_size = engine->executors[request->model]->facts.vocab_size,
+        .max_tokens = LLM_COMMIT_COUNT_MAX,
+        .stop_ids_max = LLM_STOP_IDS_MAX,
+    };
+    return sampling_check(&request->sampling, &limits, error);
 }
 
 struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered)

@@ -41,7 +41,8 @@ struct request {
     uint32_t user; /* its row in the ledger (users.h), also when the client is gone */
     uint32_t model;
     struct domain_set domains; /* the core holds on to the array */
-    struct sampling sampling;  /* stop_ids points into the record */
+    struct sampling sampling;  /* stop_ids and steering point into the record */
+    uint32_t answered_tokens;  /* step_finish_after() has looked at */
     struct stop_strings stops;
     float logprob;           /* of the token that the running step chose */
     uint32_t context;        /* it runs on, a slot of ctxtab; CONTEXT_NONE: none (on_context.h) */
@@ -70,9 +71,15 @@ void request_fill_record(struct engine *engine, const struct connection *connect
 /* It is one of its connection's from now on. */
 void request_enter(struct engine *engine, uint32_t slot, enum request_place place);
 
+/* How the words of its log are used. */
+struct llm_log_shape request_log_shape(const struct engine *engine, uint32_t slot);
+
 /* Derive the private half from the record. */
 void request_init(struct engine *engine, uint32_t slot, struct connection *connection,
                   uint32_t model);
+/* Whether what it asks for is in its ranges and its ids in the model's vocabulary. */
+enum llm_status request_check_sampling(const struct engine *engine, uint32_t slot,
+                                       struct llm_error *error) LLM_MUST_CHECK;
 /* What the core is told. */
 struct core_request request_for_core(const struct engine *engine, uint32_t slot, bool recovered);
 

@@ -36,6 +36,8 @@ static bool ends_a_stop_string(struct request *request, const struct executor_fa
 enum core_finish step_finish_after(struct engine *engine, uint32_t slot, uint32_t token)
 {
     struct request *request = &engine->requests[slot];
+    if (request->answered_tokens++ < sampling_min_tokens(&request->sampling))
+        return CORE_FINISH_NONE; /* nor does its text count for a stop string */
     const struct executor_facts *facts = &engine->executors[request->model]->facts;
     uint32_t flags = engine->tables.requests[slot].body.flags;
     if (!(flags & LLM_REQUEST_IGNORE_EOS) && is_end_of_text(facts, token))
@@ -72,7 +74,7 @@ static void compute(struct engine *engine, const struct core_plan *plan)
         if (!plan_has_model(plan, model))
             continue;
         enum llm_status status = executor->ops->run(executor, plan, model, engine, engine->choices,
-                                                    engine->scores, &error);
+                                                    engine->scores, engine->tops, &error);
         if (status != LLM_OK) {
             report_error(engine, error.message);
             fail_all(engine->choices, plan->sequence_count, status, error.message);
@@ -90,6 +92,21 @@ static void keep_scores(struct engine *engine, const struct core_sequence *seque
         logprobs[sequence->first_position + row + 1] = engine->scores[sequence->first_row + row];
 }
 
+/* The likeliest tokens go straight to where the client will read them: they count for nothing before the token beside them
+ * is published, and when this engine dies after that they are already there. */
+static void keep_tops(struct engine *engine, const struct core_sequence *sequence)
+{
+    struct request *request = &engine->requests[sequence->slot];
+    if (request->writer.top_count == 0 || !request->connection)
+        return;
+    uint32_t start = request_answer_start(&engine->tables.requests[sequence->slot]);
+    uint32_t rows = sequence->scored_rows + (sequence->wants_token && sequence->scored_rows == 0);
+    for (uint32_t row = sequence->token_count - rows; row < sequence->token_count; row++)
+        llm_stream_writer_tops(&request->writer, sequence->first_position + row + 1 - start,
+                               engine->tops +
+                                   (size_t)(sequence->first_row + row) * LLM_TOP_LOGPROBS_MAX);
+}
+
 /* What the core is told about sequence i. */
 static struct core_result decide(struct engine *engine, const struct core_sequence *sequence,
                                  const struct executor_choice *choice)
@@ -101,6 +118,7 @@ static struct core_result decide(struct engine *engine, const struct core_sequen
         return (struct core_result){.finish = CORE_FINISH_FAILED};
     }
     keep_scores(engine, sequence);
+    keep_tops(engine, sequence);
     if (!sequence->wants_token)
         return (struct core_result){.finish = CORE_FINISH_NONE};
     request->logprob = choice->logprob;

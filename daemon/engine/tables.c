@@ -75,21 +75,26 @@ enum llm_status tables_open_requests(struct tables *tables, struct kept *kept,
     const struct table_shape ids = {LLM_TABLE_TOKENS,
                                     (uint32_t)(2 * sizeof(uint32_t) * context_tokens_max),
                                     request_slots, context_tokens_max};
-    bool connections_kept = false, requests_kept = false, ids_kept = false;
-    void *at[3] = {NULL};
+    const struct table_shape steering = {LLM_TABLE_STEERING, sizeof(struct llm_steering_record),
+                                         request_slots, 0};
+    bool connections_kept = false, requests_kept = false, ids_kept = false, steering_kept = false;
+    void *at[4] = {NULL};
     enum llm_status status = take(kept, &connections, &at[0], &connections_kept, error);
     if (status == LLM_OK)
         status = take(kept, &requests, &at[1], &requests_kept, error);
     if (status == LLM_OK)
         status = take(kept, &ids, &at[2], &ids_kept, error);
+    if (status == LLM_OK)
+        status = take(kept, &steering, &at[3], &steering_kept, error);
     if (status != LLM_OK)
         return status;
     tables->connections = at[0];
     tables->requests = at[1];
     tables->ids = at[2];
+    tables->steering = at[3];
     tables->request_slots = request_slots;
     tables->context_tokens_max = context_tokens_max;
-    tables->requests_kept = connections_kept && requests_kept && ids_kept;
+    tables->requests_kept = connections_kept && requests_kept && ids_kept && steering_kept;
     return LLM_OK;
 }
 

@@ -16,6 +16,7 @@
 struct tables {
     struct llm_conntab_record *connections; /* [LLM_STATUS_CONNECTIONS_MAX] */
     struct llm_reqtab_record *requests;     /* [request_slots] */
+    struct llm_steering_record *steering;   /* [request_slots] */
     uint32_t *ids;                          /* [request_slots][2][context_tokens_max] */
     struct llm_kvhdr_record *blocks;        /* [block_count] */
     uint32_t *block_ids;                    /* [block_count][block_tokens_max] */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "daemon/model/chat_template.h"
 #include "daemon/model/gguf.h"
 #include "daemon/model/json_file.h"
 #include "daemon/model/spm_file.h"
@@ -30,11 +31,11 @@ static enum llm_status read_json(const struct model_files *files, const char *na
     return status;
 }
 
-/* All of tokenizer.model, which is small; a file that is not there leaves NULL. */
-static enum llm_status read_spm(const struct model_files *files, void **out_bytes,
-                                size_t *out_count, struct llm_error *error)
+/* All of a file that is small (tokenizer.model, chat_template.jinja); one that is not there leaves NULL. */
+static enum llm_status read_whole(const struct model_files *files, const char *name,
+                                  size_t bytes_max, void **out_bytes, size_t *out_count,
+                                  struct llm_error *error)
 {
-    static const char name[] = "tokenizer.model";
     int fd;
     enum llm_status status = files->open(files->self, name, &fd, error);
     if (status == LLM_ERR_NOT_FOUND)
@@ -45,9 +46,9 @@ static enum llm_status read_spm(const struct model_files *files, void **out_byte
     else
         return status;
     void *bytes = NULL;
-    if (status == LLM_OK && stat.bytes > SPM_FILE_BYTES_MAX)
+    if (status == LLM_OK && stat.bytes > bytes_max)
         status = llm_fail(error, LLM_ERR_LIMIT, "%s: %llu bytes, at most %zu", name,
-                          (unsigned long long)stat.bytes, SPM_FILE_BYTES_MAX);
+                          (unsigned long long)stat.bytes, bytes_max);
     if (status == LLM_OK && !(bytes = malloc((size_t)stat.bytes + 1)))
         status = llm_fail(error, LLM_ERR_MEMORY, "%s: no memory for %llu bytes", name,
                           (unsigned long long)stat.bytes);
@@ -85,6 +86,8 @@ struct text_files {
     json_t *tokenizer, *tokenizer_config;
     void *spm;
     size_t spm_bytes;
+    void *chat_template; /* [chat_template_bytes] of chat_template.jinja, or NULL */
+    size_t chat_template_bytes;
     struct gguf gguf;
     bool is_gguf;
 };
@@ -102,15 +105,20 @@ static enum llm_status text_files_open(struct text_files *text, const struct mod
         return gguf_open(&text->gguf, files, gguf_name, error);
     status = read_json(files, "tokenizer.json", &text->tokenizer, error);
     if (status == LLM_OK && !text->tokenizer)
-        status = read_spm(files, &text->spm, &text->spm_bytes, error);
+        status = read_whole(files, "tokenizer.model", SPM_FILE_BYTES_MAX, &text->spm,
+                            &text->spm_bytes, error);
     if (status == LLM_OK)
         status = read_json(files, "tokenizer_config.json", &text->tokenizer_config, error);
+    if (status == LLM_OK)
+        status = read_whole(files, "chat_template.jinja", CHAT_TEMPLATE_BYTES_MAX,
+                            &text->chat_template, &text->chat_template_bytes, error);
     return status;
 }
 
 static void text_files_close(struct text_files *text)
 {
     free(text->spm);
+    free(text->chat_template);
     gguf_close(&text->gguf);
     json_decref(text->tokenizer);
     json_decref(text->tokenizer_config);
@@ -128,6 +136,8 @@ static enum llm_status build(const struct model_files *files, const struct model
                                       .spm_bytes = text.spm_bytes,
                                       .gguf = text.is_gguf ? &text.gguf : NULL,
                                       .tokenizer_config = text.tokenizer_config,
+                                      .chat_template = text.chat_template,
+                                      .chat_template_bytes = text.chat_template_bytes,
                                       .facts = facts_for_builder(facts, name)};
         status = vocab_build(&source, out_image, out_bytes, error);
         if (status == LLM_ERR_UNSUPPORTED) {

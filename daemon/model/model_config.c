@@ -1,6 +1,7 @@
 #include "daemon/model/model_config.h"
 
 #include "daemon/model/family.h"
+#include "daemon/model/generation_config.h"
 #include "daemon/model/model_config_key.h"
 #include "daemon/model/model_config_rope.h"
 #include "daemon/model/model_json.h"
@@ -225,6 +226,8 @@ static enum llm_status read_generation_config(const struct model_files *files,
         return LLM_OK;
     if (status == LLM_OK)
         status = read_eos(root, name, c, error);
+    if (status == LLM_OK)
+        status = generation_defaults_read(root, name, &c->defaults, error);
     json_decref(root);
     return status;
 }

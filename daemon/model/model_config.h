@@ -17,6 +17,7 @@
 #define LLM_DAEMON_MODEL_MODEL_CONFIG_H
 
 #include "daemon/model/model_files.h"
+#include "shm/layout.h"
 #include "shm/status.h"
 
 #include <stdbool.h>
@@ -78,6 +79,8 @@ struct model_config {
     int32_t bos_token_id;           /* -1: none */
     int32_t eos_token_ids[MODEL_EOS_IDS_MAX]; /* ids that end an answer, from config.json and */
     uint32_t eos_token_count;                 /* generation_config.json together; may be none */
+    struct llm_in_force
+        defaults; /* for choosing tokens (generation_config.h); all zero: nothing is said */
 };
 
 /*

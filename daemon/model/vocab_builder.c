@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/chat_template.h"
 #include "daemon/model/gguf.h"
 #include "daemon/model/model_json.h"
 #include "daemon/model/vocab_draft.h"
@@ -97,6 +98,33 @@ static void choose_ends(struct vocab_draft *draft, const struct vocab_source *so
     uint32_t eos = draft->eos_count == 0 ? named_token(draft, source, "eos_token") : LLM_TOKEN_NONE;
     if (eos != LLM_TOKEN_NONE)
         draft->eos_ids[draft->eos_count++] = eos;
+}
+
+/* The template's own names for the ends are those of tokenizer_config.json, whatever config.json says; without that file
+ * they are the model's. */
+static void choose_template_ends(struct vocab_draft *draft, const struct vocab_source *source)
+{
+    bool config = source->tokenizer && source->tokenizer_config;
+    draft->template_bos_id = config ? named_token(draft, source, "bos_token") : draft->bos_id;
+    if (config)
+        draft->template_eos_id = named_token(draft, source, "eos_token");
+    else
+        draft->template_eos_id = draft->eos_count > 0 ? draft->eos_ids[0] : LLM_TOKEN_NONE;
+}
+
+/* chat_template.jinja's text, or the GGUF file's own, or tokenizer_config.json's. */
+static enum llm_status choose_template(struct vocab_draft *draft, const struct vocab_source *source,
+                                       struct llm_error *error)
+{
+    static const char key[] = "tokenizer.chat_template";
+    struct gguf_text text = {source->chat_template, source->chat_template_bytes};
+    enum llm_status status = LLM_OK;
+    if (!text.bytes && source->gguf && gguf_find(source->gguf, key))
+        status = gguf_get_text(source->gguf, key, &text, error);
+    if (status == LLM_OK)
+        status = chat_template_choose(text.bytes, text.length, source->tokenizer_config,
+                                      &draft->chat_template, &draft->chat_template_bytes, error);
+    return status;
 }
 
 /* add_bos_token, where it is given, overrules the post-processor's template. */
@@ -231,7 +259,11 @@ enum llm_status vocab_build(const struct vocab_source *source, void **out_image,
     if (status == LLM_OK)
         status = check_facts(facts, draft.token_count, error);
     if (status == LLM_OK)
+        status = choose_template(&draft, source, error);
+    if (status == LLM_OK) {
+        choose_template_ends(&draft, source);
         status = vocab_write(&draft, facts, out_image, out_bytes, error);
+    }
     vocab_draft_close(&draft);
     return status;
 }

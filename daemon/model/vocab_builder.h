@@ -48,6 +48,9 @@ struct vocab_source {
     size_t spm_bytes;
     const struct gguf *gguf; /* an open GGUF file, or NULL; stays open during vocab_build() */
     const json_t *tokenizer_config; /* tokenizer_config.json's root, or NULL */
+    const char
+        *chat_template; /* [chat_template_bytes] of chat_template.jinja; NULL: there is none */
+    size_t chat_template_bytes;
     struct vocab_facts facts;
 };
 

@@ -60,6 +60,9 @@ struct vocab_draft {
     uint32_t bos_id;
     uint32_t eos_ids[LLM_VOCAB_EOS_MAX];
     uint32_t eos_count;
+    uint32_t template_bos_id, template_eos_id;
+    const char *chat_template; /* [chat_template_bytes], in the source */
+    size_t chat_template_bytes;
 
     uint32_t
         *charsmap; /* [charsmap_units], proved by llm_charsmap_sane(); NULL when there is none */

@@ -61,7 +61,7 @@ static void place_sections(struct llm_vocab_header *h, const struct vocab_draft 
     place(h, LLM_VOCAB_ADDED, (uint64_t)draft->added_count * sizeof(struct llm_vocab_added));
     place(h, LLM_VOCAB_SPLITS, (uint64_t)draft->split_count * sizeof(struct llm_vocab_split));
     place(h, LLM_VOCAB_PATTERNS, pattern_bytes);
-    place(h, LLM_VOCAB_TEMPLATE, 0);
+    place(h, LLM_VOCAB_TEMPLATE, draft->chat_template_bytes);
     place(h, LLM_VOCAB_CHARSMAP,
           draft->charsmap ? sizeof(struct llm_vocab_charsmap) +
                                 (uint64_t)draft->charsmap_units * 4 + draft->charsmap_text_bytes
@@ -87,6 +87,8 @@ static struct llm_vocab_header header_of(const struct vocab_draft *draft,
         .suffix_count = draft->suffix_count,
         .added_count = draft->added_count,
         .split_count = draft->split_count,
+        .template_bos_id = draft->template_bos_id,
+        .template_eos_id = draft->template_eos_id,
     };
     memcpy(h.eos_ids, draft->eos_ids, sizeof h.eos_ids);
     memcpy(h.prefix_ids, draft->prefix_ids, sizeof h.prefix_ids);
@@ -274,6 +276,9 @@ enum llm_status vocab_write(struct vocab_draft *draft, const struct vocab_facts 
     memcpy(image, &header, sizeof header);
     write_tokens(image, draft);
     write_splits(image, draft);
+    if (draft->chat_template_bytes > 0)
+        memcpy(section(image, LLM_VOCAB_TEMPLATE), draft->chat_template,
+               draft->chat_template_bytes);
     write_charsmap(image, draft);
     enum llm_status status = write_added(image, draft, error);
     if (status == LLM_OK)

@@ -209,9 +209,10 @@ START_TEST(a_wrong_body_is_refused_and_the_connection_lives)
         {"no prompt", fine, 0, LLM_ERR_INVALID},   {"NaN", fine, 16, LLM_ERR_INVALID},
         {"negative", fine, 16, LLM_ERR_INVALID},   {"top_p", fine, 16, LLM_ERR_INVALID},
         {"flags", fine, 16, LLM_ERR_INVALID},      {"name", fine, 16, LLM_ERR_INVALID},
-        {"log", fine, 16, LLM_ERR_INVALID},        {"reserved", fine, 16, LLM_ERR_INVALID},
+        {"log", fine, 16, LLM_ERR_INVALID},        {"defaults", fine, 16, LLM_ERR_INVALID},
         {"stop ids", fine, 16, LLM_ERR_INVALID},   {"huge", fine, 16, LLM_ERR_INVALID},
         {"max_tokens", fine, 16, LLM_ERR_INVALID}, {"fine", fine, 16, LLM_OK},
+        {"steered", fine, 16, LLM_ERR_INVALID},
     };
     rows[2].body.prompt_tokens = 0;
     rows[3].body.temperature = NAN;
@@ -220,10 +221,11 @@ START_TEST(a_wrong_body_is_refused_and_the_connection_lives)
     rows[6].body.flags = 0x80000000;
     memset(rows[7].body.model, 'm', LLM_NAME_BYTES);
     rows[8].body.max_tokens = 65;
-    rows[9].body.reserved[3] = 1;
+    rows[9].body.defaults = 64;
     rows[10].body.stop_id_count = 17;
     rows[11].body.prompt_tokens = UINT32_MAX;
     rows[12].body.max_tokens = 0;
+    rows[14].body.flags = LLM_REQUEST_STEERED; /* without its part */
     struct raw_client client;
     raw_attach(&client, server.socket);
     char *arena = client.up + client.up_map.arena_offset;

@@ -140,7 +140,8 @@ static void finish(const llm_stream *stream)
 {
     struct llm_stream_writer writer;
     ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, stream->slot, stream->reader.epoch,
-                                            stream->log_offset, stream->log_words, false, NULL),
+                                            stream->log_offset, stream->log_words, LLM_LOG_IDS,
+                                            NULL),
                      LLM_OK);
     llm_stream_writer_open(&writer, &(struct llm_stream_facts){.seed = 1}, NULL, NULL, 0);
     llm_stream_writer_finish(&writer, LLM_OK, LLM_FINISH_LENGTH, "");

@@ -67,6 +67,65 @@ START_TEST(tokenizer_config_names_the_ends_and_overrules_the_template)
 }
 END_TEST
 
+/* The template in the image that is built from these; "" for none. */
+static const char *built_template(const char *file, json_t *config, llm_error *error)
+{
+    static char text[256];
+    json_t *json = small_byte_level();
+    struct vocab_source source = {
+        .tokenizer = json,
+        .tokenizer_config = config,
+        .chat_template = file,
+        .chat_template_bytes = file ? strlen(file) : 0,
+        .facts = {.name = "chat", .bos_id = LLM_TOKEN_NONE, .eos_ids = {7}, .eos_count = 1}};
+    void *image;
+    size_t bytes;
+    struct llm_vocab_view view;
+    enum llm_status status = vocab_build(&source, &image, &bytes, error);
+    if (status == LLM_OK) {
+        ck_assert_int_eq(llm_vocab_image_check(image, bytes, &view, error), LLM_OK);
+        snprintf(text, sizeof text, "%.*s|%d|%d", (int)view.template_bytes, view.chat_template,
+                 (int)view.header->template_bos_id, (int)view.header->template_eos_id);
+        free(image);
+    }
+    json_decref(json);
+    json_decref(config);
+    return status == LLM_OK ? text : NULL;
+}
+
+START_TEST(the_chat_template_comes_from_its_own_file_or_from_tokenizer_config)
+{
+    llm_error error;
+    uint32_t end = 0;
+    const struct llm_vocab_header *h =
+        build_header(small_byte_level(), json_pack("{s:s}", "bos_token", "<|end|>"));
+    end = h->bos_id;
+    char want[64];
+
+    ck_assert_str_eq(built_template(NULL, NULL, &error), "|-1|7");
+    ck_assert_str_eq(built_template("{{ a }}", NULL, &error), "{{ a }}|-1|7");
+    snprintf(want, sizeof want, "{{ b }}|-1|%u", end);
+    ck_assert_str_eq(built_template(NULL,
+                                    json_pack("{s:s,s:s,s:n}", "chat_template", "{{ b }}",
+                                              "eos_token", "<|end|>", "bos_token"),
+                                    &error),
+                     want);
+    ck_assert_str_eq(
+        built_template("{{ a }}", json_pack("{s:s}", "chat_template", "{{ b }}"), &error),
+        "{{ a }}|-1|-1");
+    ck_assert_str_eq(
+        built_template(NULL,
+                       json_pack("{s:[{s:s,s:s},{s:s,s:s}]}", "chat_template", "name", "tool_use",
+                                 "template", "t", "name", "default", "template", "d"),
+                       &error),
+        "d|-1|-1");
+    ck_assert_ptr_null(built_template(NULL, json_pack("{s:i}", "chat_template", 1), &error));
+    ck_assert_ptr_nonnull(strstr(error.message, "\"chat_template\" must be a string"));
+    ck_assert_ptr_null(
+        built_template(NULL, json_pack("{s:[{s:s}]}", "chat_template", "name", "default"), &error));
+}
+END_TEST
+
 START_TEST(ids_without_text_are_marked_unused)
 {
     json_t *json = small_byte_level();
@@ -447,6 +506,7 @@ int main(void)
     TCase *good = tcase_create("good files");
     tcase_add_test(good, the_small_vocabularies_have_the_expected_facts);
     tcase_add_test(good, tokenizer_config_names_the_ends_and_overrules_the_template);
+    tcase_add_test(good, the_chat_template_comes_from_its_own_file_or_from_tokenizer_config);
     tcase_add_test(good, ids_without_text_are_marked_unused);
     tcase_add_test(good, merges_may_be_strings_or_pairs);
     tcase_add_test(good, the_built_in_model_has_text);

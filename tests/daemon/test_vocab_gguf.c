@@ -25,7 +25,7 @@
 
 /* What a file is written from; a test changes it first. */
 static struct {
-    const char *model, *pre, *name;
+    const char *model, *pre, *name, *chat_template;
     const char *tokens[TOKENS_MAX];
     int32_t types[TOKENS_MAX];
     float scores[TOKENS_MAX];
@@ -114,6 +114,8 @@ static void write_parts(void)
     gguf_writer_text(&writer, "general.architecture", "llama");
     if (parts.name)
         gguf_writer_text(&writer, "general.name", parts.name);
+    if (parts.chat_template)
+        gguf_writer_text(&writer, "tokenizer.chat_template", parts.chat_template);
     if (parts.model)
         gguf_writer_text(&writer, "tokenizer.ggml.model", parts.model);
     if (parts.pre)
@@ -242,6 +244,22 @@ START_TEST(a_llama_vocabulary_merges_by_score)
     build();
     expect("abca", 0, "abc|a");
     expect("bca", 0, "bca");
+}
+END_TEST
+
+START_TEST(the_chat_template_comes_along)
+{
+    llm_template *t;
+    char *text;
+    size_t bytes;
+    begin_gpt2();
+    parts.chat_template = "{{ messages[0] }}{{ eos_token }}";
+    build();
+    ck_assert_int_eq(llm_template_open_vocab(vocab, &t, &error), LLM_OK);
+    ck_assert_int_eq(llm_template_render(t, "[\"ab\"]", NULL, &text, &bytes, &error), LLM_OK);
+    ck_assert_str_eq(text, "ab<|end|>");
+    llm_text_free(text);
+    llm_template_close(t);
 }
 END_TEST
 
@@ -508,6 +526,7 @@ int main(void)
     tcase_add_checked_fixture(good, NULL, close_all);
     tcase_add_test(good, a_gpt2_vocabulary_merges_and_finds_its_tokens);
     tcase_add_test(good, a_llama_vocabulary_merges_by_score);
+    tcase_add_test(good, the_chat_template_comes_along);
     tcase_add_test(good, ids_that_are_none_are_ignored);
     tcase_add_test(good, special_tokens_of_phi3_swallow_the_space_behind_them);
     tcase_add_test(good, every_name_of_a_pre_tokeniser_keeps_every_byte);

@@ -74,6 +74,20 @@ static llm_connection *connect_spinning(const struct test_daemon *daemon)
     return connection;
 }
 
+/* The echo's likeliest token is the one it answers. */
+static void assert_tops(llm_stream *stream, const uint32_t *prompt, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        llm_top_logprob tops[2];
+        uint32_t found;
+        llm_error error;
+        ck_assert_msg(llm_stream_tops(stream, i, tops, 2, &found, &error) == LLM_OK, "%s",
+                      error.message);
+        ck_assert_uint_eq(found, 1);
+        ck_assert_uint_eq(tops[0].token, prompt[i % 40]);
+    }
+}
+
 static void run_streams(const struct test_daemon *daemon, bool spin, bool kill_first)
 {
     llm_connection *connection = spin ? connect_spinning(daemon) : test_daemon_connect(daemon);
@@ -83,10 +97,13 @@ static void run_streams(const struct test_daemon *daemon, bool spin, bool kill_f
     for (uint32_t i = 0; i < STREAMS; i++) {
         for (uint32_t k = 0; k < 40; k++)
             prompts[i][k] = (i % 3) * 1000 + k + 1; /* pairs share them; fresh memory is 0 */
-        ck_assert_int_eq(llm_submit(connection, prompts[i], 40,
-                                    &(llm_sampling){.max_tokens = TOKENS_MAX - i}, &streams[i],
-                                    &error),
-                         LLM_OK);
+        const llm_sampling_more more = {
+            .sampling = {.max_tokens = TOKENS_MAX - i,
+                         .logprobs = i == 1,
+                         .more_bytes = i == 1 ? sizeof(llm_sampling_more) : 0},
+            .top_logprobs = 2};
+        ck_assert_int_eq(
+            llm_submit(connection, prompts[i], 40, &more.sampling, &streams[i], &error), LLM_OK);
     }
     if (kill_first) {
         for (uint32_t i = 0; i < STREAMS; i++) /* a token each: none is a suspect afterwards */
@@ -99,6 +116,8 @@ static void run_streams(const struct test_daemon *daemon, bool spin, bool kill_f
         if (spin && i == STREAMS / 2) /* not before: it would wait until the next engine is there */
             visit(daemon);
         ck_assert_uint_eq(test_read_echo(streams[i], prompts[i], 40, LLM_OK), TOKENS_MAX - i);
+        if (i == 1)
+            assert_tops(streams[i], prompts[i], TOKENS_MAX - i);
         llm_stream_close(streams[i]);
     }
     llm_disconnect(connection);

@@ -99,6 +99,36 @@ static llm_stream *submit_story(const llm_sampling *sampling)
     return stream;
 }
 
+START_TEST(stop_strings_count_behind_the_least_length)
+{
+    char whole[4096], cut[4096];
+    const char *stops[] = {" "}; /* in nearly every token */
+    llm_sampling_more more = {.sampling = {.max_tokens = 60,
+                                           .stop_strings = stops,
+                                           .stop_string_count = 1,
+                                           .more_bytes = sizeof(llm_sampling_more)}};
+    llm_stream *stream;
+    ASSERT_OK(
+        llm_complete(llm, story, &(llm_sampling){.max_tokens = 60}, whole, sizeof whole, &error));
+    for (uint32_t least = 0; least < 40; least += 13) {
+        more.min_tokens = least;
+        for (size_t capacity = 8; capacity <= 64; capacity += 56) {
+            ASSERT_OK(llm_generate_text(llm, story, &more.sampling, &stream, &error));
+            size_t bytes = read_in_pieces(stream, cut, capacity);
+            llm_stream_info info;
+            ASSERT_OK(llm_stream_describe(stream, &info, &error));
+            llm_stream_close(stream);
+            ck_assert_int_eq(info.finish, LLM_FINISHED_STOP_STRING);
+            ck_assert_uint_gt(info.output_tokens, least);
+            ck_assert_uint_le(info.output_tokens, least + 8);
+            ck_assert_mem_eq(cut, whole, bytes);
+            ck_assert(least == 0 ? strchr(cut, ' ') == NULL : strchr(cut, ' ') != NULL);
+            ck_assert_int_eq(whole[bytes], ' '); /* it ends before the one that counts */
+        }
+    }
+}
+END_TEST
+
 START_TEST(any_stream_is_read_as_text_and_keeps_its_stops)
 {
     char whole[4096], pieces[4096 + 256], stop[4];
@@ -247,6 +277,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, any_size_of_piece_gives_the_same_text);
     tcase_add_test(tc, an_answer_ends_before_its_stop_string_wherever_the_tokens_break);
+    tcase_add_test(tc, stop_strings_count_behind_the_least_length);
     tcase_add_test(tc, any_stream_is_read_as_text_and_keeps_its_stops);
     tcase_add_test(tc, text_begins_with_the_first_token_that_was_not_read_as_an_id);
     tcase_add_test(tc, what_does_not_fit_is_named);

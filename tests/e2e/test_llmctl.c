@@ -210,6 +210,54 @@ START_TEST(tokens_and_logprobs_come_one_a_line)
 }
 END_TEST
 
+START_TEST(the_likeliest_stand_beside_each_token)
+{
+    ck_assert_int_eq(
+        RUN("llmctl generate --max-tokens 5 --ignore-eos --top-logprobs 2 --ids 1,2,3 | "
+            "grep -cE '^[0-9]+\t-?[0-9.]+\t[0-9]+:-?[0-9.]+\t[0-9]+:-?[0-9.]+$'"),
+        0);
+    ck_assert_str_eq(out, "5\n");
+    ck_assert_int_eq(
+        RUN("llmctl generate --max-tokens 1 --ignore-eos --top-logprobs 2 --json 'Once upon'"), 0);
+    ASSERT_SAYS("\"top\": [");
+    ck_assert_int_eq(RUN("llmctl generate --top-logprobs 21 'Once upon' 2>&1"), 1);
+    ASSERT_SAYS("top_logprobs is 21: it must be from 0 to 20");
+}
+END_TEST
+
+START_TEST(what_was_in_force_is_said)
+{
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 5 --stats 'Once upon' 2>&1 >/dev/null"), 0);
+    ASSERT_SAYS("greedy  seed "); /* as generation_config.json has it */
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 5 --stats --temperature 0.7 --top-p 0.9 "
+                         "--repetition-penalty 1.1 --seed 3 'Once upon' 2>&1 >/dev/null"),
+                     0);
+    ASSERT_SAYS("temperature 0.7  top_p 0.9  repetition_penalty 1.1  seed 3");
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 5 --json --temperature 0.5 'Once upon'"), 0);
+    ASSERT_SAYS("\"typical_p\": 1");
+}
+END_TEST
+
+START_TEST(what_may_be_chosen_can_be_said)
+{
+    ck_assert_int_eq(RUN("llmctl generate --max-tokens 6 --ignore-eos --tokens --allow 400,401 "
+                         "--ban 400 'Once upon' | sort -u"),
+                     0);
+    ck_assert_str_eq(out, "401\n");
+    ck_assert_int_eq(
+        RUN("llmctl generate --max-tokens 6 --ignore-eos --tokens --bias 402:100,7:-3.5 "
+            "'Once upon' | sort -u"),
+        0);
+    ck_assert_str_eq(out, "402\n");
+    ck_assert_int_eq(RUN("llmctl generate --bias 402 'Once upon' 2>&1"), 2);
+    ASSERT_SAYS("--bias takes ids and biases like 13:-5,29:2.5, not \"402\"");
+    ck_assert_int_eq(
+        RUN("llmctl generate --max-tokens 9 --tokens --bias 2:100 --min-tokens 4 'Once' | wc -l"),
+        0);
+    ck_assert_str_eq(out, "5\n");
+}
+END_TEST
+
 START_TEST(interrupting_cancels_the_request_and_not_the_daemon)
 {
     int rc = RUN(
@@ -346,6 +394,9 @@ int main(void)
     tcase_add_test(tc, generate_prints_the_answer_and_same_seed_means_same_answer);
     tcase_add_test(tc, generate_ends_before_the_stop_string);
     tcase_add_test(tc, tokens_and_logprobs_come_one_a_line);
+    tcase_add_test(tc, the_likeliest_stand_beside_each_token);
+    tcase_add_test(tc, what_was_in_force_is_said);
+    tcase_add_test(tc, what_may_be_chosen_can_be_said);
     tcase_add_test(tc, interrupting_cancels_the_request_and_not_the_daemon);
     tcase_add_test(tc, a_request_can_be_seen_and_cancelled_by_its_number);
     tcase_add_test(tc, a_story_survives_its_engine);

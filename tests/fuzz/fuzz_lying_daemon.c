@@ -135,8 +135,8 @@ static void publish(struct input *in)
     llm_publisher_init(&publisher, daemon_side.down, &geometry);
     uint64_t commit = atomic_load(&publisher.records[slot].commit);
     uint32_t epoch = llm_commit_epoch(commit) + (shape & 64 ? 1 : 0);
-    if (llm_stream_writer_init(&writer, &publisher, slot, epoch, slot * 128, 128, shape & 32,
-                               NULL) != LLM_OK)
+    if (llm_stream_writer_init(&writer, &publisher, slot, epoch, slot * 128, 128,
+                               shape & 32 ? LLM_LOG_LOGPROBS : LLM_LOG_IDS, NULL) != LLM_OK)
         return;
     struct llm_stream_facts facts = {.request_id = 1, .admitted_ns = input_odd_number(in)};
     if (shape & 64)

@@ -83,6 +83,35 @@ static void make_kind(struct llm_request_body *body, uint8_t choice)
         body->stop_id_count = body->stop_string_count = body->stop_string_bytes = 0;
 }
 
+/* A steering that is in order; the edits of the body's bytes spoil it. */
+static struct llm_steering make_steering(struct input *in, struct llm_request_body *body)
+{
+    struct llm_steering steering = llm_steering_none();
+    uint8_t choice = input_byte(in);
+    body->defaults = choice & 1 ? input_byte(in) % (LLM_REQUEST_DEFAULTS_KNOWN + 1) : 0;
+    if (!(choice & 2))
+        return steering;
+    body->flags |= LLM_REQUEST_STEERED;
+    steering.min_tokens = choice & 4 ? body->max_tokens : 0;
+    steering.top_logprobs = body->flags & LLM_REQUEST_LOGPROBS ? choice >> 3 & 7 : 0;
+    steering.bias_count = choice & 64 ? 3 : 0;
+    steering.banned_id_count = choice & 128 ? 1024 : 0;
+    steering.allowed_id_count = choice & 32 ? 2 : 0;
+    return steering;
+}
+
+static void write_steering(struct input *in, unsigned char *to, const struct llm_request_map *map,
+                           const struct llm_steering *steering)
+{
+    memcpy(to + map->steering_offset, steering, sizeof *steering);
+    for (uint32_t i = 0; i < steering->bias_count; i++) {
+        const struct llm_bias bias = {input_byte(in), (float)input_byte(in) - 128};
+        memcpy(to + map->bias_offset + i * sizeof bias, &bias, sizeof bias);
+    }
+    fill_ids(in, to + map->banned_id_offset, steering->banned_id_count);
+    fill_ids(in, to + map->allowed_id_offset, steering->allowed_id_count);
+}
+
 /* A body that is in order, then up to three wrong numbers in it. Returns its bytes. */
 static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tokens)
 {
@@ -101,7 +130,12 @@ static uint32_t write_body(struct input *in, unsigned char *to, uint32_t max_tok
     uint8_t edits = input_byte(in);
     if (edits & 64)
         make_kind(&body, input_byte(in));
-    struct llm_request_map map = llm_request_map(&body);
+    struct llm_steering steering = llm_steering_none();
+    if ((edits & 32) && body.prompt_tokens < 2000) /* the arena has room for that */
+        steering = make_steering(in, &body);
+    struct llm_request_map map = llm_request_map(&body, &steering);
+    if (body.flags & LLM_REQUEST_STEERED)
+        write_steering(in, to, &map, &steering);
     fill_ids(in, to + map.prompt_offset, body.prompt_tokens);
     fill_ids(in, to + map.stop_id_offset, body.stop_id_count);
     for (uint32_t i = 0; i < body.stop_string_count; i++)

@@ -46,15 +46,20 @@ static void teardown(void)
 }
 
 static const uint32_t ids[] = {7, 8};
+static const struct llm_top tops[] = {{7, -0.5f}, {9, -1.5f}};
+static const struct llm_log_shape shape = {.top_count = 1};
+#define LOG_WORDS 6 /* two tokens, each with one of the likeliest */
 
 static void write_answer(struct llm_publisher *publisher, uint32_t already)
 {
     struct llm_stream_writer writer;
-    if (llm_stream_writer_init(&writer, publisher, 0, 1, 0, 2, false, NULL) != LLM_OK)
+    if (llm_stream_writer_init(&writer, publisher, 0, 1, 0, LOG_WORDS, shape, NULL) != LLM_OK)
         _exit(1);
     llm_stream_writer_open(&writer, &(struct llm_stream_facts){.seed = 1}, ids, NULL, already);
-    for (uint32_t i = already; i < 2; i++)
+    for (uint32_t i = already; i < 2; i++) {
+        llm_stream_writer_tops(&writer, i, &tops[i]);
         llm_stream_writer_append(&writer, &ids[i], NULL, 1, 1);
+    }
     llm_stream_writer_finish(&writer, LLM_OK, LLM_FINISH_LENGTH, "");
 }
 
@@ -128,11 +133,16 @@ START_TEST(a_writer_killed_anywhere_leaves_an_answer_that_another_completes)
 
         struct llm_stream_reader reader;
         struct llm_stream_look look;
-        llm_stream_reader_init(&reader, down, &geometry, 0, 1, 0, 2, false);
+        llm_stream_reader_init(&reader, down, &geometry, 0, 1, 0, LOG_WORDS, shape);
         ck_assert_int_eq(llm_stream_reader_look(&reader, &look), LLM_OK);
         uint32_t got[2];
         uint32_t before = llm_stream_reader_take(&reader, &look, got, NULL, 2);
         ck_assert_mem_eq(got, ids, before * sizeof ids[0]);
+        for (uint32_t i = 0; i < before; i++) { /* the successor does not write these again */
+            struct llm_top top;
+            llm_stream_reader_tops(&reader, i, &top);
+            ck_assert_mem_eq(&top, &tops[i], sizeof top);
+        }
 
         struct llm_publisher successor;
         llm_publisher_init(&successor, down, &geometry);

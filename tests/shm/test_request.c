@@ -19,7 +19,7 @@ START_TEST(the_parts_follow_each_other)
 {
     body.stop_string_count = 1;
     body.stop_string_bytes = 5;
-    struct llm_request_map map = llm_request_map(&body);
+    struct llm_request_map map = llm_request_map(&body, NULL);
     ck_assert_uint_eq(map.prompt_offset, 128);
     ck_assert_uint_eq(map.stop_id_offset, 140);
     ck_assert_uint_eq(map.stop_string_offset, 148);
@@ -41,13 +41,13 @@ END_TEST
 
 START_TEST(unknown_bits_and_unended_names_are_refused)
 {
-    body.flags = 256;
+    body.flags = 512;
     ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "request flags 0x100: 0xff are known");
+    ck_assert_str_eq(error.message, "request flags 0x200: 0x1ff are known");
     setup();
-    body.reserved[3] = 1;
+    body.defaults = 64;
     ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
-    ck_assert_str_eq(error.message, "reserved byte 3 of the request is not 0");
+    ck_assert_str_eq(error.message, "request defaults 0x40: 0x3f are known");
     setup();
     memset(body.model, 'm', sizeof body.model);
     ck_assert_int_eq(llm_request_check(&body, 148, &error), LLM_ERR_INVALID);
@@ -111,7 +111,7 @@ START_TEST(flags_and_fields_fit_together)
                                      .priority = kinds[_i].priority,
                                      .stop_id_count = kinds[_i].stop_ids,
                                      .top_p = 1};
-    uint32_t bytes = (uint32_t)llm_request_map(&body).bytes;
+    uint32_t bytes = (uint32_t)llm_request_map(&body, NULL).bytes;
     error.message[0] = '\0';
     enum llm_status status = llm_request_check(&body, bytes, &error);
     ck_assert_str_eq(error.message, kinds[_i].sentence ? kinds[_i].sentence : "");

@@ -27,10 +27,11 @@ static struct llm_stream_reader reader;
 /* Both ends of one answer of `capacity` tokens in slot 2, epoch 1. */
 static void both_ends(uint32_t capacity, bool logprobs)
 {
+    struct llm_log_shape shape = logprobs ? LLM_LOG_LOGPROBS : LLM_LOG_IDS;
     uint32_t words = logprobs ? 2 * capacity : capacity;
-    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 2, 1, 100, words, logprobs, NULL),
+    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 2, 1, 100, words, shape, NULL),
                      LLM_OK);
-    llm_stream_reader_init(&reader, memories.down, &geometry, 2, 1, 100, words, logprobs);
+    llm_stream_reader_init(&reader, memories.down, &geometry, 2, 1, 100, words, shape);
 }
 
 static void setup(void)
@@ -153,12 +154,13 @@ START_TEST(a_slot_passes_to_its_next_answer_by_one_store)
     ck_assert_uint_eq(llm_publisher_epoch(&publisher, 2), 1);
 
     struct llm_stream_reader next;
-    llm_stream_reader_init(&next, memories.down, &geometry, 2, 2, 0, 8, false);
+    llm_stream_reader_init(&next, memories.down, &geometry, 2, 2, 0, 8, LLM_LOG_IDS);
     struct llm_stream_look now;
     ck_assert_int_eq(llm_stream_reader_look(&next, &now), LLM_OK);
     ck_assert(!now.open && !now.done); /* the old answer is not taken for the new one */
 
-    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 2, 2, 0, 8, false, NULL), LLM_OK);
+    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 2, 2, 0, 8, LLM_LOG_IDS, NULL),
+                     LLM_OK);
     llm_stream_writer_open(&writer, &(struct llm_stream_facts){.seed = 1}, NULL, NULL, 0);
     ck_assert_int_eq(llm_stream_reader_look(&next, &now), LLM_OK);
     ck_assert(now.open && !now.done);
@@ -168,13 +170,15 @@ END_TEST
 
 START_TEST(epochs_wrap_around)
 {
-    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 1, UINT32_MAX, 0, 8, false, NULL),
-                     LLM_OK);
+    ck_assert_int_eq(
+        llm_stream_writer_init(&writer, &publisher, 1, UINT32_MAX, 0, 8, LLM_LOG_IDS, NULL),
+        LLM_OK);
     llm_stream_writer_open(&writer, &(struct llm_stream_facts){.seed = 1}, NULL, NULL, 0);
     llm_stream_writer_finish(&writer, LLM_OK, LLM_FINISH_LENGTH, NULL);
-    llm_stream_reader_init(&reader, memories.down, &geometry, 1, 0, 0, 8, false);
+    llm_stream_reader_init(&reader, memories.down, &geometry, 1, 0, 0, 8, LLM_LOG_IDS);
     ck_assert(!look().open);
-    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 1, 0, 0, 8, false, NULL), LLM_OK);
+    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 1, 0, 0, 8, LLM_LOG_IDS, NULL),
+                     LLM_OK);
     llm_stream_writer_open(&writer, &(struct llm_stream_facts){.seed = 1}, NULL, NULL, 0);
     ck_assert(look().open);
 }
@@ -193,8 +197,8 @@ START_TEST(a_new_engine_goes_on_with_what_was_published)
     const uint32_t table_ids[] = {1, 2, 3, 4};
     const float table_logprobs[] = {-1, -2, -3, -4};
     llm_publisher_init(&publisher, memories.down, &geometry);
-    ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, 2, 1, 100, 32, true, NULL),
-                     LLM_OK);
+    ck_assert_int_eq(
+        llm_stream_writer_init(&writer, &publisher, 2, 1, 100, 32, LLM_LOG_LOGPROBS, NULL), LLM_OK);
     llm_stream_writer_open(&writer, &(struct llm_stream_facts){.engine_generation = 2}, table_ids,
                            table_logprobs, 4);
     append(5, 1);
@@ -224,7 +228,7 @@ START_TEST(slots_and_logs_outside_the_memory_are_refused_with_a_sentence)
     };
     struct llm_error error = {0};
     ck_assert_int_eq(llm_stream_writer_init(&writer, &publisher, rows[_i].slot, 1, rows[_i].offset,
-                                            rows[_i].words, false, &error),
+                                            rows[_i].words, LLM_LOG_IDS, &error),
                      LLM_ERR_INVALID);
     ck_assert_str_eq(error.message, rows[_i].sentence);
 }
@@ -277,7 +281,8 @@ static void *write_answers(void *unused)
         while (atomic_load(&asked_epoch) != epoch)
             sched_yield();
         struct llm_stream_writer mine;
-        if (llm_stream_writer_init(&mine, &publisher, 3, epoch, 0, 16, true, NULL) != LLM_OK)
+        if (llm_stream_writer_init(&mine, &publisher, 3, epoch, 0, 16, LLM_LOG_LOGPROBS, NULL) !=
+            LLM_OK)
             return &publisher;
         llm_stream_writer_open(&mine, &(struct llm_stream_facts){.request_id = epoch}, NULL, NULL,
                                0);
@@ -296,7 +301,8 @@ START_TEST(a_racing_reader_gets_every_token_once)
     ck_assert_int_eq(pthread_create(&thread, NULL, write_answers, NULL), 0);
     for (uint32_t epoch = 1; epoch <= ANSWERS; epoch++) {
         atomic_store(&asked_epoch, epoch);
-        llm_stream_reader_init(&reader, memories.down, &geometry, 3, epoch, 0, 16, true);
+        llm_stream_reader_init(&reader, memories.down, &geometry, 3, epoch, 0, 16,
+                               LLM_LOG_LOGPROBS);
         struct llm_stream_look now = {0};
         uint32_t expected = epoch * 8;
         while (!now.done || reader.seen < now.count) {

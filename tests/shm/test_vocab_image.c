@@ -134,6 +134,8 @@ static const struct {
     {FIELD(token_count), UINT32_MAX, LLM_ERR_CORRUPT, "token count"},
     {FIELD(token_count), 200, LLM_ERR_CORRUPT, "token offsets"},
     {FIELD(bos_id), 100000, LLM_ERR_CORRUPT, "bos id"},
+    {FIELD(template_bos_id), 100000, LLM_ERR_CORRUPT, "the template's bos id"},
+    {FIELD(template_eos_id), 100000, LLM_ERR_CORRUPT, "the template's eos id"},
     {FIELD(unk_id), 100000, LLM_ERR_CORRUPT, "unk id"},
     {FIELD(eos_count), 17, LLM_ERR_CORRUPT, "17 eos ids"},
     {FIELD(prefix_count), 9, LLM_ERR_CORRUPT, "9 prefix ids"},

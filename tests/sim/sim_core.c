@@ -55,12 +55,13 @@ static void step(struct sim *sim, bool admitting)
     bool planned = core_plan(sim->core, &plan);
     if (!sim_mirror(sim, REQUEST_NONE))
         return;
-    if (planned) {
-        const char *wrong = sim_order_planned(&sim->order, sim->core, &plan, sim_is_pinned(sim));
-        if (wrong)
-            sim_fail(sim, "%s", wrong);
+    const char *wrong = planned
+                            ? sim_order_planned(&sim->order, sim->core, &plan, sim_is_pinned(sim))
+                            : sim_order_idle(&sim->order);
+    if (wrong)
+        sim_fail(sim, "%s", wrong);
+    if (planned)
         sim_launch(sim, &plan);
-    }
     if (sim->flight_count == 0) {
         for (uint32_t hold = 0; hold < SIM_HOLDS_MAX; hold++)
             sim_unhold(sim, hold); /* whatever waits may wait for these */

@@ -208,6 +208,32 @@ static bool eldest_moves(struct sim_order *order, const struct core *core,
     return order->eldest_waited <= (order->lag + 1) * SIM_BLOCK_TOKENS;
 }
 
+static const char *run_races(struct sim_order *order, int64_t served[SIM_RANKS][SIM_USERS_MAX],
+                             int64_t out_of_turn[SIM_RANKS][SIM_USERS_MAX])
+{
+    bool in_turn = !find_eldest(order);
+    uint32_t seats[SIM_USERS_MAX] = {0};
+    bool waiting[SIM_RANKS][SIM_USERS_MAX] = {{false}};
+    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
+        const struct sim_place *place = &order->places[slot];
+        seats[place->user] += place->where == SIM_RUNNING;
+        waiting[place->rank][place->user] |= waits(place);
+    }
+    for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
+        bool may_start = in_turn && seats[v] < order->users[v].seats_max;
+        for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
+            for (uint32_t u = 0; u < SIM_USERS_MAX; u++) {
+                int64_t lead = served[rank][u] - served[rank][v];
+                note_owed(&order->races[rank][u][v], lead, out_of_turn[rank][v]);
+                const char *wrong =
+                    run_race(order, rank, u, v, may_start && waiting[rank][v], lead);
+                if (wrong)
+                    return wrong;
+            }
+    }
+    return NULL;
+}
+
 const char *sim_order_planned(struct sim_order *order, const struct core *core,
                               const struct core_plan *plan, bool pinned)
 {
@@ -223,24 +249,11 @@ const char *sim_order_planned(struct sim_order *order, const struct core *core,
     }
     if (!eldest_moves(order, core, plan, pinned))
         return "the eldest is overdue and does not move";
-    uint32_t seats[SIM_USERS_MAX] = {0};
-    bool waiting[SIM_RANKS][SIM_USERS_MAX] = {{false}};
-    for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
-        const struct sim_place *place = &order->places[slot];
-        seats[place->user] += place->where == SIM_RUNNING;
-        waiting[place->rank][place->user] |= waits(place);
-    }
-    for (uint32_t v = 0; v < SIM_USERS_MAX; v++) {
-        bool may_start = !eldest && seats[v] < order->users[v].seats_max;
-        for (uint32_t rank = 0; rank < SIM_RANKS; rank++)
-            for (uint32_t u = 0; u < SIM_USERS_MAX; u++) {
-                int64_t lead = served[rank][u] - served[rank][v];
-                note_owed(&order->races[rank][u][v], lead, out_of_turn[rank][v]);
-                const char *wrong =
-                    run_race(order, rank, u, v, may_start && waiting[rank][v], lead);
-                if (wrong)
-                    return wrong;
-            }
-    }
-    return NULL;
+    return run_races(order, served, out_of_turn);
+}
+
+const char *sim_order_idle(struct sim_order *order)
+{
+    int64_t nothing[SIM_RANKS][SIM_USERS_MAX] = {{0}};
+    return run_races(order, nothing, nothing);
 }

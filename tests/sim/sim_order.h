@@ -68,6 +68,8 @@ void sim_order_planning(struct sim_order *order);
 const char *sim_order_effect(struct sim_order *order, const struct core_effect *effect);
 const char *sim_order_planned(struct sim_order *order, const struct core *core,
                               const struct core_plan *plan, bool pinned);
+/* Nothing was planned: who does not wait now may find the others level with it later. */
+const char *sim_order_idle(struct sim_order *order);
 
 /* What a request counts for while it waits. */
 uint32_t sim_order_tokens(const struct core_request *request);

@@ -111,7 +111,18 @@ static enum llm_status copy_body(struct fake_daemon *daemon, struct connection *
     enum llm_status status = llm_request_check(&request->body, submission->body_bytes, error);
     if (status != LLM_OK)
         return status;
-    struct llm_request_map map = llm_request_map(&request->body);
+    struct llm_steering steering = llm_steering_none();
+    struct llm_request_map map = llm_request_map(&request->body, NULL);
+    if (request->body.flags & LLM_REQUEST_STEERED) {
+        memcpy(&steering, from + map.steering_offset, sizeof steering);
+        status = llm_steering_check(&steering, &request->body, error);
+        if (status == LLM_OK)
+            status =
+                llm_steering_check_bytes(&steering, &request->body, submission->body_bytes, error);
+        map = llm_request_map(&request->body, &steering);
+    }
+    if (status != LLM_OK)
+        return status;
     if (request->body.prompt_tokens > PROMPT_MAX)
         return llm_fail(error, LLM_ERR_LIMIT, "prompt of %u tokens: the echo takes %d",
                         request->body.prompt_tokens, PROMPT_MAX);
@@ -291,13 +302,18 @@ static void answer(struct fake_daemon *daemon, struct connection *connection,
     }
 }
 
-static bool is_logprobs(struct connection *connection, const struct llm_submission *submission)
+static struct llm_log_shape shape_of(struct connection *connection,
+                                     const struct llm_submission *submission)
 {
     struct llm_request_body body;
+    struct llm_steering steering = llm_steering_none();
     if (submission->operation != LLM_OP_GENERATE)
-        return false;
-    memcpy(&body, connection->arena + submission->body_offset, sizeof body);
-    return (body.flags & LLM_REQUEST_LOGPROBS) != 0;
+        return LLM_LOG_IDS;
+    const unsigned char *from = connection->arena + submission->body_offset;
+    memcpy(&body, from, sizeof body);
+    if (body.flags & LLM_REQUEST_STEERED)
+        memcpy(&steering, from + llm_request_map(&body, NULL).steering_offset, sizeof steering);
+    return llm_request_log_shape(&body, steering.top_logprobs);
 }
 
 static void admit(struct fake_daemon *daemon, struct connection *connection,
@@ -311,7 +327,7 @@ static void admit(struct fake_daemon *daemon, struct connection *connection,
           (uint32_t)(llm_publisher_epoch(&connection->publisher, submission->stream_slot) + 1));
     CHECK(llm_stream_writer_init(&request->writer, &connection->publisher, submission->stream_slot,
                                  submission->stream_epoch, submission->log_offset,
-                                 submission->log_words, is_logprobs(connection, submission),
+                                 submission->log_words, shape_of(connection, submission),
                                  NULL) == LLM_OK);
     struct llm_stream_facts facts = {.request_id = ++daemon->request_count,
                                      .seed = 4711,

@@ -82,6 +82,35 @@ static enum llm_status parse_ids(const char *name, const char *text, uint32_t **
     return LLM_OK;
 }
 
+static enum llm_status parse_biases(const char *name, const char *text, struct arguments *arguments,
+                                    struct llm_error *error)
+{
+    uint32_t count = 1;
+    for (const char *c = text; *c; c++)
+        count += *c == ',';
+    llm_logit_bias *biases = malloc(count * sizeof *biases);
+    if (!biases)
+        return llm_fail(error, LLM_ERR_MEMORY, "no memory for the %u biases of --%s", count, name);
+    const char *at = text;
+    for (uint32_t i = 0; i < count; i++) {
+        char *colon, *end = NULL;
+        unsigned long long id = strtoull(at, &colon, 10);
+        bool good = *at >= '0' && *at <= '9' && *colon == ':' && id <= UINT32_MAX;
+        float bias = good ? strtof(colon + 1, &end) : 0;
+        if (!good || end == colon + 1 || *end != (i + 1 < count ? ',' : 0)) {
+            free(biases);
+            return llm_fail(error, LLM_ERR_INVALID,
+                            "--%s takes ids and biases like 13:-5,29:2.5, not \"%s\"", name, text);
+        }
+        biases[i] = (llm_logit_bias){(uint32_t)id, bias};
+        at = end + 1;
+    }
+    free(arguments->biases);
+    arguments->biases = biases;
+    arguments->bias_count = count;
+    return LLM_OK;
+}
+
 enum llm_status arguments_mode(const char *what, const char *text, uint32_t *out_mode,
                                struct llm_error *error)
 {
@@ -121,12 +150,33 @@ static enum llm_status add_stop_string(struct arguments *arguments, const char *
     return LLM_OK;
 }
 
+/* The value that the model would else decide (enum llm_model_default); 0: none. */
+static uint32_t decided_by(size_t offset)
+{
+    static const struct {
+        size_t offset;
+        uint32_t bit;
+    } fields[] = {
+        {offsetof(struct arguments, temperature), LLM_DEFAULT_TEMPERATURE},
+        {offsetof(struct arguments, top_k), LLM_DEFAULT_TOP_K},
+        {offsetof(struct arguments, top_p), LLM_DEFAULT_TOP_P},
+        {offsetof(struct arguments, min_p), LLM_DEFAULT_MIN_P},
+        {offsetof(struct arguments, typical_p), LLM_DEFAULT_TYPICAL_P},
+        {offsetof(struct arguments, repetition_penalty), LLM_DEFAULT_REPETITION_PENALTY},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (fields[i].offset == offset)
+            return fields[i].bit;
+    return 0;
+}
+
 static enum llm_status take_value(struct arguments *arguments, const struct option *option,
                                   const char *text, struct llm_error *error)
 {
     void *field = (char *)arguments + option->offset;
     uint64_t whole = 0;
     enum llm_status status = LLM_OK;
+    arguments->decided |= decided_by(option->offset);
     switch (option->kind) {
     case OPTION_FLAG:
         *(bool *)field = true;
@@ -154,6 +204,9 @@ static enum llm_status take_value(struct arguments *arguments, const struct opti
         break;
     case OPTION_MODE:
         status = arguments_mode("--mode", text, field, error);
+        break;
+    case OPTION_BIASES:
+        status = parse_biases(option->name, text, arguments, error);
         break;
     case OPTION_IDS:
         status = parse_ids(option->name, text, field, (uint32_t *)((uint32_t **)field + 1), error);
@@ -223,7 +276,12 @@ void arguments_close(struct arguments *arguments)
 {
     free(arguments->stop_ids);
     free(arguments->prompt_ids);
+    free(arguments->banned_ids);
+    free(arguments->allowed_ids);
+    free(arguments->biases);
     arguments->stop_ids = arguments->prompt_ids = NULL;
+    arguments->banned_ids = arguments->allowed_ids = NULL;
+    arguments->biases = NULL;
 }
 
 int arguments_leading(int argc, const char *const *argv)

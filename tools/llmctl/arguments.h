@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "client/llm.h"
 #include "shm/status.h"
 
 #define ARGUMENTS_POSITIONAL_MAX 16
@@ -37,6 +38,20 @@ struct arguments {
     uint32_t top_k;
     float top_p;
     float min_p;
+    float typical_p;
+    float repetition_penalty;
+    float presence_penalty;
+    float frequency_penalty;
+    uint32_t min_tokens;
+    uint32_t top_logprobs;
+    llm_logit_bias *biases; /* [bias_count] */
+    uint32_t bias_count;
+    uint32_t *banned_ids; /* [banned_id_count] */
+    uint32_t banned_id_count;
+    uint32_t *allowed_ids; /* [allowed_id_count] */
+    uint32_t allowed_id_count;
+    uint32_t
+        decided; /* enum llm_model_default: values that were given, so the model's do not count */
     uint64_t seed;
     bool has_seed;
     const char *stop_strings[ARGUMENTS_TEXTS_MAX];
@@ -49,6 +64,10 @@ struct arguments {
     bool tokens;
     bool ignore_eos;
     bool stats;
+
+    /* chat */
+    const char *system;        /* what the system says first */
+    const char *template_file; /* instead of the model's chat template */
 
     /* counters */
     uint64_t watch_ns; /* 0: once */
@@ -83,6 +102,7 @@ enum option_kind {
     OPTION_SEED,    /* arguments.seed and .has_seed */
     OPTION_STOP,    /* one more of arguments.stop_strings */
     OPTION_MODE,    /* uint32_t; octal, as chmod(1) takes it */
+    OPTION_BIASES,  /* arguments.biases and .bias_count; "13:-5,29:2.5" */
     OPTION_IDS      /* uint32_t * and, right behind it, the uint32_t count; "1,2,3" */
 };
 

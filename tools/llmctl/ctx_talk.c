@@ -29,13 +29,14 @@ static enum llm_status question_of(const struct arguments *arguments, const char
 static enum llmctl_exit ask(llm_context *context, const char *question,
                             const struct arguments *arguments)
 {
-    llm_sampling sampling = llmctl_sampling(arguments);
+    const llm_sampling_more more = llmctl_sampling(arguments);
     llm_context *fork = NULL;
     llm_stream *stream;
     llm_error error;
     enum llm_status status = arguments->keep ? LLM_OK : llm_context_fork(context, &fork, &error);
     if (status == LLM_OK)
-        status = llm_context_ask_text(fork ? fork : context, question, &sampling, &stream, &error);
+        status =
+            llm_context_ask_text(fork ? fork : context, question, &more.sampling, &stream, &error);
     enum llmctl_exit result =
         status == LLM_OK ? llmctl_print_answer(stream, arguments) : llmctl_fail(&error);
     llm_context_close(fork);

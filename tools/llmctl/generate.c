@@ -1,7 +1,7 @@
 /*
  * llmctl generate - one prompt, its answer as it comes.
  *
- * Text is read through libllm-text; --tokens, --logprobs and --ids read ids. Ctrl-C cancels the request: what
+ * Text is read through libllm-text; --tokens, --logprobs, --top-logprobs and --ids read ids. Ctrl-C cancels the request: what
  * arrived stays printed, the daemon goes on, the exit code is 1.
  */
 #include <inttypes.h>
@@ -35,6 +35,7 @@ static void watch_interrupt(llm_stream *stream)
 {
     struct sigaction action = {.sa_handler = cancel_streaming, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
+    interrupted = 0;
     streaming = stream;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -49,40 +50,55 @@ static void unwatch_interrupt(void)
 
 /* ---- What is asked --------------------------------------------------------------------------------- */
 
-llm_sampling llmctl_sampling(const struct arguments *a)
+llm_sampling_more llmctl_sampling(const struct arguments *a)
 {
-    return (llm_sampling){.max_tokens = a->max_tokens,
-                          .temperature = a->temperature,
-                          .top_k = a->top_k,
-                          .top_p = a->top_p,
-                          .min_p = a->min_p,
-                          .seed = a->seed,
-                          .has_seed = a->has_seed,
-                          .logprobs = a->logprobs,
-                          .ignore_eos = a->ignore_eos,
-                          .stop_ids = a->stop_ids,
-                          .stop_id_count = a->stop_id_count,
-                          .stop_strings = a->stop_strings,
-                          .stop_string_count = a->stop_string_count,
-                          .model = a->model,
-                          .timeout_ns = a->timeout_ns};
+    const llm_sampling sampling = {.max_tokens = a->max_tokens,
+                                   .temperature = a->temperature,
+                                   .top_k = a->top_k,
+                                   .top_p = a->top_p,
+                                   .min_p = a->min_p,
+                                   .seed = a->seed,
+                                   .has_seed = a->has_seed,
+                                   .logprobs = a->logprobs || a->top_logprobs > 0,
+                                   .ignore_eos = a->ignore_eos,
+                                   .stop_ids = a->stop_ids,
+                                   .stop_id_count = a->stop_id_count,
+                                   .stop_strings = a->stop_strings,
+                                   .stop_string_count = a->stop_string_count,
+                                   .model = a->model,
+                                   .model_defaults = (uint32_t)LLM_DEFAULT_ALL & ~a->decided,
+                                   .more_bytes = sizeof(llm_sampling_more),
+                                   .timeout_ns = a->timeout_ns};
+    return (llm_sampling_more){.sampling = sampling,
+                               .typical_p = a->typical_p,
+                               .repetition_penalty = a->repetition_penalty,
+                               .presence_penalty = a->presence_penalty,
+                               .frequency_penalty = a->frequency_penalty,
+                               .min_tokens = a->min_tokens,
+                               .top_logprobs = a->top_logprobs,
+                               .biases = a->biases,
+                               .bias_count = a->bias_count,
+                               .banned_ids = a->banned_ids,
+                               .banned_id_count = a->banned_id_count,
+                               .allowed_ids = a->allowed_ids,
+                               .allowed_id_count = a->allowed_id_count};
 }
 
 static enum llm_status submit(llm_connection *connection, const struct arguments *arguments,
                               llm_stream **out_stream, llm_error *error)
 {
-    llm_sampling sampling = llmctl_sampling(arguments);
+    const llm_sampling_more more = llmctl_sampling(arguments);
+    const llm_sampling *sampling = &more.sampling;
     if (arguments->prompt_ids)
-        return llm_submit(connection, arguments->prompt_ids, arguments->prompt_id_count, &sampling,
+        return llm_submit(connection, arguments->prompt_ids, arguments->prompt_id_count, sampling,
                           out_stream, error);
     if (arguments->positional_count > 0)
-        return llm_generate_text(connection, arguments->positional[0], &sampling, out_stream,
-                                 error);
+        return llm_generate_text(connection, arguments->positional[0], sampling, out_stream, error);
     char *prompt = NULL;
     enum llm_status status = llmctl_read_text("-", &prompt, error);
     if (status != LLM_OK)
         return status;
-    status = llm_generate_text(connection, prompt, &sampling, out_stream, error);
+    status = llm_generate_text(connection, prompt, sampling, out_stream, error);
     free(prompt);
     return status;
 }
@@ -97,6 +113,7 @@ struct answer {
     char *collected;
     size_t collected_bytes;
     struct json_out json;
+    uint32_t printed; /* tokens, with their ids */
 };
 
 static enum llm_status relay_text(struct answer *answer, llm_error *error)
@@ -113,18 +130,50 @@ static enum llm_status relay_text(struct answer *answer, llm_error *error)
     }
 }
 
+static bool with_logprobs(const struct arguments *arguments)
+{
+    return arguments->logprobs || arguments->top_logprobs > 0;
+}
+
+/* The likeliest at the place of the token that is printed: "id:logprob" each, or an array. */
+static void print_tops(struct answer *answer)
+{
+    llm_top_logprob tops[32];
+    uint32_t count = 0;
+    if (answer->arguments->top_logprobs == 0 ||
+        llm_stream_tops(answer->stream, answer->printed, tops, 32, &count, NULL) != LLM_OK)
+        return;
+    if (answer->arguments->json)
+        json_out_array(&answer->json, "top");
+    for (uint32_t i = 0; i < count; i++) {
+        if (!answer->arguments->json) {
+            printf("\t%u:%.6f", tops[i].token, (double)tops[i].logprob);
+            continue;
+        }
+        json_out_object(&answer->json, NULL);
+        json_out_count(&answer->json, "id", tops[i].token);
+        json_out_real(&answer->json, "logprob", (double)tops[i].logprob);
+        json_out_end(&answer->json);
+    }
+    if (answer->arguments->json)
+        json_out_end(&answer->json);
+}
+
 static void print_ids(struct answer *answer, const uint32_t *ids, const float *logprobs,
                       uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++, answer->printed++) {
         if (answer->arguments->json) {
             json_out_object(&answer->json, NULL);
             json_out_count(&answer->json, "id", ids[i]);
-            if (answer->arguments->logprobs)
+            if (with_logprobs(answer->arguments))
                 json_out_real(&answer->json, "logprob", (double)logprobs[i]);
+            print_tops(answer);
             json_out_end(&answer->json);
-        } else if (answer->arguments->logprobs) {
-            printf("%u\t%.6f\n", ids[i], (double)logprobs[i]);
+        } else if (with_logprobs(answer->arguments)) {
+            printf("%u\t%.6f", ids[i], (double)logprobs[i]);
+            print_tops(answer);
+            putchar('\n');
         } else {
             printf("%u\n", ids[i]);
         }
@@ -164,6 +213,44 @@ static double tokens_per_second(const llm_stream_info *info)
                : 0;
 }
 
+/* What the tokens were chosen by, what is off left out: "temperature 0.7  top_p 0.9  seed 12". */
+static void print_in_force(llm_stream *stream, const llm_stream_info *info)
+{
+    llm_sampling_in_force f;
+    if (llm_stream_sampling(stream, &f, NULL) != LLM_OK)
+        return;
+    if (f.temperature > 0)
+        fprintf(stderr, "temperature %g", (double)f.temperature);
+    else
+        fputs("greedy", stderr);
+    if (f.temperature > 0 && f.top_k > 0)
+        fprintf(stderr, "  top_k %u", f.top_k);
+    if (f.temperature > 0 && f.top_p < 1)
+        fprintf(stderr, "  top_p %g", (double)f.top_p);
+    if (f.temperature > 0 && f.min_p > 0)
+        fprintf(stderr, "  min_p %g", (double)f.min_p);
+    if (f.temperature > 0 && f.typical_p < 1)
+        fprintf(stderr, "  typical_p %g", (double)f.typical_p);
+    if (f.repetition_penalty < 1 || f.repetition_penalty > 1)
+        fprintf(stderr, "  repetition_penalty %g", (double)f.repetition_penalty);
+    fprintf(stderr, "  seed %" PRIu64 "\n", info->seed);
+}
+
+static void json_in_force(struct json_out *json, llm_stream *stream)
+{
+    llm_sampling_in_force f;
+    if (llm_stream_sampling(stream, &f, NULL) != LLM_OK)
+        return;
+    json_out_object(json, "sampling");
+    json_out_real(json, "temperature", (double)f.temperature);
+    json_out_count(json, "top_k", f.top_k);
+    json_out_real(json, "top_p", (double)f.top_p);
+    json_out_real(json, "min_p", (double)f.min_p);
+    json_out_real(json, "typical_p", (double)f.typical_p);
+    json_out_real(json, "repetition_penalty", (double)f.repetition_penalty);
+    json_out_end(json);
+}
+
 static void print_stats(const llm_stream_info *info)
 {
     fprintf(stderr,
@@ -194,7 +281,7 @@ static void json_stats(struct json_out *json, const llm_stream_info *info)
 static enum llm_status relay(struct answer *answer, llm_error *error)
 {
     const struct arguments *arguments = answer->arguments;
-    bool as_ids = arguments->tokens || arguments->logprobs || arguments->prompt_ids;
+    bool as_ids = arguments->tokens || with_logprobs(arguments) || arguments->prompt_ids;
     llm_stream_info info = {0};
     if (arguments->json) {
         json_out_init(&answer->json, stdout);
@@ -212,13 +299,16 @@ static enum llm_status relay(struct answer *answer, llm_error *error)
         else
             json_out_bytes(&answer->json, "text", answer->collected, answer->collected_bytes);
         json_stats(&answer->json, &info);
+        json_in_force(&answer->json, answer->stream);
         json_out_end(&answer->json);
     } else if (!as_ids) {
         putchar('\n');
     }
     fflush(stdout);
-    if (arguments->stats)
+    if (arguments->stats) {
         print_stats(&info);
+        print_in_force(answer->stream, &info);
+    }
     return status;
 }
 

@@ -49,7 +49,7 @@ enum llm_status llmctl_read_text(const char *path, char **out_text, llm_error *e
     LLM_MUST_CHECK;
 
 /* What generate's options say; and its way to print an answer as it comes, which closes the stream (generate.c). */
-llm_sampling llmctl_sampling(const struct arguments *arguments);
+llm_sampling_more llmctl_sampling(const struct arguments *arguments);
 enum llmctl_exit llmctl_print_answer(llm_stream *stream, const struct arguments *arguments);
 
 /* The table as part of a manual page (man.c): "verbs", "options". False: no such part. */
@@ -76,6 +76,7 @@ enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* co
 enum llmctl_exit llmctl_config_show(const struct arguments *arguments);    /* config.c */
 enum llmctl_exit llmctl_model_plan(const struct arguments *arguments);     /* plan.c */
 enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
+enum llmctl_exit llmctl_chat(const struct arguments *arguments);           /* chat.c */
 enum llmctl_exit llmctl_ctx_ls(const struct arguments *arguments);         /* ctx_list.c */
 enum llmctl_exit llmctl_ctx_show(const struct arguments *arguments);       /* ctx_list.c */
 enum llmctl_exit llmctl_ctx_tree(const struct arguments *arguments);       /* ctx_list.c */

@@ -3,21 +3,59 @@
 #define S           UINT64_C(1000000000)
 #define FIELD(name) offsetof(struct arguments, name)
 
+/* What is not given is as the model's authors recommend. */
+#define OPTION_CHOOSING                                                                      \
+    {"temperature", "T", OPTION_REAL, FIELD(temperature),                                    \
+     "0: always the likeliest token (the model's own)"},                                     \
+        {"top-k", "K", OPTION_COUNT, FIELD(top_k), "choose among the K likeliest"},          \
+    {                                                                                        \
+        "top-p", "P", OPTION_REAL, FIELD(top_p), "choose among the likeliest that make up P" \
+    }
+
 static const struct option generate_options[] = {
     {"model", "NAME", OPTION_TEXT, FIELD(model), "which model; without it the daemon's default"},
     {"max-tokens", "N", OPTION_COUNT, FIELD(max_tokens), "longest answer (256)"},
-    {"temperature", "T", OPTION_REAL, FIELD(temperature), "0: always the likeliest token (0)"},
-    {"top-k", "K", OPTION_COUNT, FIELD(top_k), "choose among the K likeliest"},
-    {"top-p", "P", OPTION_REAL, FIELD(top_p), "choose among the likeliest that make up P"},
+    OPTION_CHOOSING,
     {"min-p", "P", OPTION_REAL, FIELD(min_p),
      "drop what is less likely than P times the likeliest"},
+    {"typical-p", "P", OPTION_REAL, FIELD(typical_p),
+     "choose among the least surprising surprises that make up P"},
+    {"repetition-penalty", "R", OPTION_REAL, FIELD(repetition_penalty),
+     "divide the logits of what prompt and answer have by R"},
+    {"presence-penalty", "X", OPTION_REAL, FIELD(presence_penalty),
+     "take X from the logits of what the answer has"},
+    {"frequency-penalty", "X", OPTION_REAL, FIELD(frequency_penalty),
+     "the same, once for each time it is there"},
+    {"bias", "IDS", OPTION_BIASES, FIELD(biases), "add to the logits of these ids: 13:-5,29:2.5"},
+    {"ban", "IDS", OPTION_IDS, FIELD(banned_ids), "never choose these ids: 1,2,3"},
+    {"allow", "IDS", OPTION_IDS, FIELD(allowed_ids), "choose nothing but these ids: 1,2,3"},
+    {"min-tokens", "N", OPTION_COUNT, FIELD(min_tokens), "do not stop before N tokens"},
     {"seed", "N", OPTION_SEED, FIELD(seed), "same seed, same answer"},
     {"stop", "TEXT", OPTION_STOP, FIELD(stop_strings), "end before this text; up to 8 times"},
     {"stop-id", "IDS", OPTION_IDS, FIELD(stop_ids), "end after one of these ids: 1,2,3"},
     {"ids", "IDS", OPTION_IDS, FIELD(prompt_ids), "the prompt as ids, instead of text"},
     {"tokens", NULL, OPTION_FLAG, FIELD(tokens), "print ids instead of text, one per line"},
     {"logprobs", NULL, OPTION_FLAG, FIELD(logprobs), "as --tokens, each with its log-probability"},
+    {"top-logprobs", "N", OPTION_COUNT, FIELD(top_logprobs),
+     "as --logprobs, and beside each the N likeliest, up to 20"},
     {"ignore-eos", NULL, OPTION_FLAG, FIELD(ignore_eos), "go on past the model's end of text"},
+    {"stats", NULL, OPTION_FLAG, FIELD(stats), "say on stderr how long what took"},
+    {0},
+};
+
+static const struct option chat_options[] = {
+    {"model", "NAME", OPTION_TEXT, FIELD(model), "which model; without it the daemon's default"},
+    {"system", "TEXT", OPTION_TEXT, FIELD(system), "what the system says before the first turn"},
+    {"template", "FILE", OPTION_TEXT, FIELD(template_file),
+     "a chat template (Jinja) instead of the model's"},
+    {"max-tokens", "N", OPTION_COUNT, FIELD(max_tokens), "longest answer (256)"},
+    {"temperature", "T", OPTION_REAL, FIELD(temperature), "0: always the likeliest token (0)"},
+    {"top-k", "K", OPTION_COUNT, FIELD(top_k), "choose among the K likeliest"},
+    {"top-p", "P", OPTION_REAL, FIELD(top_p), "choose among the likeliest that make up P"},
+    {"min-p", "P", OPTION_REAL, FIELD(min_p),
+     "drop what is less likely than P times the likeliest"},
+    {"seed", "N", OPTION_SEED, FIELD(seed), "same seed, same answers"},
+    {"stop", "TEXT", OPTION_STOP, FIELD(stop_strings), "end before this text; up to 8 times"},
     {"stats", NULL, OPTION_FLAG, FIELD(stats), "say on stderr how long what took"},
     {0},
 };
@@ -85,9 +123,7 @@ static const struct option ctx_ask_options[] = {
     {"keep", NULL, OPTION_FLAG, FIELD(keep),
      "on the context itself: question and answer become part of it"},
     {"max-tokens", "N", OPTION_COUNT, FIELD(max_tokens), "longest answer (256)"},
-    {"temperature", "T", OPTION_REAL, FIELD(temperature), "0: always the likeliest token (0)"},
-    {"top-k", "K", OPTION_COUNT, FIELD(top_k), "choose among the K likeliest"},
-    {"top-p", "P", OPTION_REAL, FIELD(top_p), "choose among the likeliest that make up P"},
+    OPTION_CHOOSING,
     {"seed", "N", OPTION_SEED, FIELD(seed), "same seed, same answer"},
     {"stop", "TEXT", OPTION_STOP, FIELD(stop_strings), "end before this text; up to 8 times"},
     OPTION_TOKENS_ROW,
@@ -119,6 +155,9 @@ const struct llmctl_verb llmctl_verbs[] = {
     {"check", NULL, "", "look for anything that does not add up", llmctl_check, NULL, 0, 0, 10 * S},
     {"generate", NULL, "[PROMPT]", "answer a prompt (or stdin), streaming; Ctrl-C cancels it",
      llmctl_generate, generate_options, 0, 1, 0},
+    {"chat", NULL, "[TURN]...",
+     "talk with a model, line by line; or say each TURN (or all of stdin); Ctrl-C stops an answer",
+     llmctl_chat, chat_options, 0, ARGUMENTS_POSITIONAL_MAX, 0},
     {"ctx", "ls", "", "the contexts that this user may read", llmctl_ctx_ls, NULL, 0, 0, 10 * S},
     {"ctx", "show", "CONTEXT", "all there is to say of a context: a name, or '#ID'",
      llmctl_ctx_show, NULL, 1, 1, 10 * S},
