@@ -46,7 +46,7 @@ template <bool ALIGNED> DEV void store_four(float *at, float4 v)
  *          warps the same way: fixed by D alone
  * moved    8 * T * H * D + 4 * D bytes; the gain comes from the second-level cache after the first row */
 template <bool FOURS, bool ALIGNED>
-__global__ void __launch_bounds__(NORM_THREADS)
+__global__ void __launch_bounds__(NORM_THREADS, 4)
     rmsnorm_kernel(float *out, const float *x, const float *gain, int32_t stride, int32_t D,
                    float eps)
 {
