@@ -16,11 +16,11 @@
 /* One turn: said, answered, printed. */
 static enum llmctl_exit say(llm_chat *chat, const char *words, const struct arguments *arguments)
 {
-    llm_sampling sampling = llmctl_sampling(arguments);
+    llm_sampling_more more = llmctl_sampling(arguments);
     llm_stream *stream;
     llm_error error;
-    sampling.model = NULL; /* the conversation has one */
-    if (llm_chat_ask(chat, words, NULL, &sampling, &stream, &error) != LLM_OK)
+    more.sampling.model = NULL; /* the conversation has one */
+    if (llm_chat_ask(chat, words, NULL, &more.sampling, &stream, &error) != LLM_OK)
         return llmctl_fail(&error);
     return llmctl_print_answer(stream, arguments);
 }
