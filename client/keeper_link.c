@@ -139,7 +139,8 @@ enum llm_status llm_keeper_link_check(struct llm_keeper_link *link, struct llm_e
 
 /* ---- Asking --------------------------------------------------------------------------------------- */
 
-static bool send_request(struct llm_keeper_link *link, enum llm_verb verb, const char *name)
+static bool send_request(struct llm_keeper_link *link, enum llm_verb verb, const char *name,
+                         const char *argument)
 {
     struct llm_keeper_request request = {.magic = LLM_MESSAGE_MAGIC,
                                          .abi_major = LLM_ABI_MAJOR,
@@ -147,6 +148,8 @@ static bool send_request(struct llm_keeper_link *link, enum llm_verb verb, const
                                          .verb = (uint32_t)verb};
     if (name)
         snprintf(request.name, sizeof request.name, "%s", name);
+    if (argument)
+        snprintf(request.argument, sizeof request.argument, "%s", argument);
     return send(link->socket, &request, sizeof request, MSG_NOSIGNAL) == (ssize_t)sizeof request;
 }
 
@@ -217,14 +220,15 @@ static enum llm_status judge_reply(const struct llm_keeper_reply *reply, const s
 
 /* Under the lock. */
 static enum llm_status exchange(struct llm_keeper_link *link, enum llm_verb verb, const char *name,
-                                uint64_t deadline_ns, struct llm_keeper_reply *reply,
-                                struct fd_list *fds, uint32_t fd_count, struct llm_error *error)
+                                const char *argument, uint64_t deadline_ns,
+                                struct llm_keeper_reply *reply, struct fd_list *fds,
+                                uint32_t fd_count, struct llm_error *error)
 {
     enum llm_status status = fail_gone(link, error);
     if (status != LLM_OK)
         return status;
     /* A keeper that refuses at the door closes at once, but its reason is there to be read. */
-    bool sent = send_request(link, verb, name);
+    bool sent = send_request(link, verb, name, argument);
     CRASH_POINT(link_asked);
     if (sent && !wait_readable(link->socket, deadline_ns)) {
         set_gone(link, "the daemon did not answer in time");
@@ -251,7 +255,8 @@ enum llm_status llm_keeper_ask(struct llm_keeper_link *link, enum llm_verb verb,
     struct llm_keeper_reply reply = {0};
     struct fd_list fds = {.count = 0};
     pthread_mutex_lock(&link->lock);
-    enum llm_status status = exchange(link, verb, name, deadline_ns, &reply, &fds, fd_count, error);
+    enum llm_status status =
+        exchange(link, verb, name, NULL, deadline_ns, &reply, &fds, fd_count, error);
     pthread_mutex_unlock(&link->lock);
     if (status != LLM_OK) {
         for (uint32_t i = 0; i < fds.count; i++)
@@ -262,4 +267,21 @@ enum llm_status llm_keeper_ask(struct llm_keeper_link *link, enum llm_verb verb,
     for (uint32_t i = 0; i < fd_count; i++)
         out_fds[i] = fds.fd[i];
     return LLM_OK;
+}
+
+enum llm_status llm_keeper_ask_about(struct llm_keeper_link *link, enum llm_verb verb,
+                                     const char *name, const char *argument, uint64_t deadline_ns,
+                                     struct llm_keeper_reply *out_reply, struct llm_error *error)
+{
+    struct llm_keeper_reply reply = {0};
+    struct fd_list fds = {.count = 0};
+    pthread_mutex_lock(&link->lock);
+    enum llm_status status =
+        exchange(link, verb, name, argument, deadline_ns, &reply, &fds, 0, error);
+    pthread_mutex_unlock(&link->lock);
+    for (uint32_t i = 0; i < fds.count; i++)
+        close(fds.fd[i]);
+    if (status == LLM_OK)
+        *out_reply = reply;
+    return status;
 }

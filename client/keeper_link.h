@@ -43,6 +43,12 @@ enum llm_status llm_keeper_ask(struct llm_keeper_link *link, enum llm_verb verb,
                                int *out_fds, uint32_t fd_count, struct llm_error *error)
     LLM_MUST_CHECK;
 
+/* The same for a verb with an argument and without descriptors. */
+enum llm_status llm_keeper_ask_about(struct llm_keeper_link *link, enum llm_verb verb,
+                                     const char *name, const char *argument, uint64_t deadline_ns,
+                                     struct llm_keeper_reply *out_reply, struct llm_error *error)
+    LLM_MUST_CHECK;
+
 /* Look at the socket without waiting: LLM_OK, or LLM_ERR_PEER with the reason. */
 enum llm_status llm_keeper_link_check(struct llm_keeper_link *link, struct llm_error *error)
     LLM_MUST_CHECK;

@@ -560,6 +560,93 @@ llm_stream_describe(llm_stream *stream, llm_stream_info *out_info, llm_error *er
 /* End it; cancels what is still running. Its slot and log are free again once the daemon has stopped. */
 LLM_API void llm_stream_close(llm_stream *stream);
 
+/* ---- Models ------------------------------------------------------------------------------------------ */
+
+#define LLM_MODELS_LISTED_MAX  8u
+#define LLM_ALIASES_LISTED_MAX 16u
+
+enum llm_model_stage {
+    LLM_STAGE_LOADING = 1,  /* its files are being read */
+    LLM_STAGE_LOADED = 2,   /* in memory; it serves in a moment */
+    LLM_STAGE_READY = 3,    /* answers requests */
+    LLM_STAGE_DRAINING = 4, /* is unloaded when its last request has ended; takes no new ones */
+    LLM_STAGE_FAILED = 5    /* could not be loaded: `reason` */
+};
+
+/* One load of a model. A request names it "name" (the newest version), "name@version", or by an alias, and goes on with the
+ * load it began with whatever is loaded, swapped or asked to be unloaded meanwhile. */
+typedef struct llm_model {
+    uint64_t id;      /* never used again */
+    uint32_t slot;    /* as in `llmctl kv map` */
+    uint32_t version; /* 1.. counts loads of the same name */
+    enum llm_model_stage stage;
+    bool is_default; /* for requests that name none */
+    bool is_newest;  /* what its name alone stands for */
+    uint32_t context_tokens;
+    uint32_t live_requests;
+    uint64_t requests; /* since it was loaded */
+    uint64_t weights_bytes;
+    uint64_t loaded_bytes; /* of those, read so far */
+    uint64_t workspace_bytes;
+    uint64_t load_ns; /* how long loading has taken so far, or took */
+    uint64_t idle_ns; /* without a request for so long */
+    char name[64];
+    char text[128];   /* "8.2 M parameters, bf16, 16.4 MB" */
+    char path[256];   /* for administrators; else empty */
+    char reason[192]; /* FAILED */
+} llm_model;
+
+typedef struct llm_alias {
+    char name[64];
+    uint64_t model_id; /* the load that it stands for */
+} llm_alias;
+
+typedef struct llm_models {
+    uint32_t model_count;
+    uint32_t alias_count;
+    llm_model models[LLM_MODELS_LISTED_MAX];
+    llm_alias aliases[LLM_ALIASES_LISTED_MAX];
+} llm_models;
+
+/* Which models the daemon has, as of now. LLM_OK, LLM_ERR_PEER, LLM_ERR_MEMORY, LLM_ERR_FORKED. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_models_list(llm_connection *connection,
+                                                       llm_models *out_models, llm_error *error);
+
+/*
+ * Start to load a model while everything goes on. Administrators.
+ *
+ *   what      the name of a directory in one of the daemon's model directories, or an absolute path beneath one; at most 175
+ *             bytes
+ *   name      what requests call it; NULL: as the directory. A name that is in use gets another version
+ *   out_id    for llm_model_wait()
+ *   returns   LLM_OK at once: it is being read
+ *             LLM_ERR_NOT_FOUND, LLM_ERR_INVALID, LLM_ERR_PERMISSION (not beneath a model directory, or not an administrator)
+ *             LLM_ERR_BUSY    another one is being loaded: wait for it
+ *             LLM_ERR_LIMIT   as many are loaded as the daemon takes: unload one
+ */
+LLM_API LLM_MUST_CHECK enum llm_status llm_model_load(llm_connection *connection, const char *what,
+                                                      const char *name, uint64_t *out_id,
+                                                      llm_error *error);
+/* Wait until it serves. LLM_ERR_INVALID: it could not be loaded, with the sentence that says why; LLM_ERR_TIMEOUT: not yet;
+ * LLM_ERR_NOT_FOUND: it was unloaded. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_model_wait(llm_connection *connection, uint64_t id,
+                                                      uint64_t timeout_ns, llm_error *error);
+/* Let its requests end, take no new ones, then forget it; wait at most `timeout_ns` for that (0: not at all). Contexts of it can
+ * still be read. LLM_ERR_BUSY: it is the default model, or an alias stands for it; LLM_ERR_TIMEOUT: its requests still run.
+ * Administrators. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_model_unload(llm_connection *connection,
+                                                        const char *name, uint64_t timeout_ns,
+                                                        llm_error *error);
+/* From now on requests for `alias` go to the model `name`, which is loaded; NULL: to none. When it returns LLM_OK with a
+ * timeout_ns above 0, every request submitted afterwards does. Administrators. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_model_alias(llm_connection *connection,
+                                                       const char *alias, const char *name,
+                                                       uint64_t timeout_ns, llm_error *error);
+/* The same for requests that name no model. */
+LLM_API LLM_MUST_CHECK enum llm_status llm_model_default(llm_connection *connection,
+                                                         const char *name, uint64_t timeout_ns,
+                                                         llm_error *error);
+
 /* ---- Steering (what llmctl uses) -------------------------------------------------------------------- */
 
 /* A round trip through the engine that does nothing. */

@@ -73,6 +73,8 @@ static void terminate_texts(struct channel_message *message)
     message->name[CHANNEL_NAME_BYTES - 1] = '\0';
     message->path[CHANNEL_PATH_BYTES - 1] = '\0';
     message->text[LLM_NOTE_BYTES - 1] = '\0';
+    for (uint32_t i = 0; i < LLM_ALIASES_MAX; i++)
+        message->names.aliases[i].name[LLM_NAME_BYTES - 1] = '\0';
 }
 
 enum llm_status channel_receive(int socket, bool wait, struct channel_message *out_message,

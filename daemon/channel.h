@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "shm/layout.h"
+#include "shm/models.h"
 #include "shm/status.h"
 
 #define CHANNEL_MAGIC       UINT32_C(0x4843444c) /* "LDCH" */
@@ -41,6 +42,8 @@ enum channel_kind {
     CHANNEL_DRAIN,  /* refuse new requests; connection.id is the drain's number */
     CHANNEL_RESUME, /* take requests again */
     CHANNEL_BEAT,   /* give a sign of life: the heartbeat in the status file */
+    CHANNEL_MODEL, /* a model to serve (to a loader: to load): model, name, path. Part of the manifest */
+    CHANNEL_NAMES, /* what names stand for, and what takes no requests: names */
     /* engine to keeper */
     CHANNEL_ALLOC = 64, /* a new memory by name and bytes; fails with INVALID if the name exists */
     CHANNEL_OPEN,       /* a file, read-only, beneath the configured model directories; by `path` */
@@ -48,9 +51,11 @@ enum channel_kind {
     CHANNEL_DROP,    /* forget a memory */
     CHANNEL_DETACHED, /* answer to DETACH: nothing of that connection is mapped any more */
     CHANNEL_BAD_CLIENT, /* connection.id broke the protocol: text; the keeper closes it and says DETACH */
-    CHANNEL_READY,  /* the engine serves: generation */
-    CHANNEL_FAILED, /* the engine cannot start and exits: text; it is not tried again */
-    CHANNEL_DRAINED /* no request is left; connection.id is the drain's number */
+    CHANNEL_READY,       /* the engine serves: generation */
+    CHANNEL_FAILED,      /* the engine cannot start and exits: text; it is not tried again */
+    CHANNEL_DRAINED,     /* no request is left; connection.id is the drain's number */
+    CHANNEL_MODEL_IDLE,  /* no request is left for the draining model.id */
+    CHANNEL_MODEL_FAILED /* model.id cannot be opened: text; the engine serves without it */
 };
 
 enum channel_memory_flags {
@@ -70,6 +75,27 @@ struct channel_connection {
     uint32_t groups[CHANNEL_GROUPS_MAX]; /* supplementary, as of connect() */
 };
 
+enum channel_model_flags {
+    CHANNEL_MODEL_REQUIRED = 1u << 0, /* configured: without it the daemon does not start */
+    CHANNEL_MODEL_LOADED = 1u << 1    /* its weights are in memory; its files are not read again */
+};
+
+struct channel_model {
+    uint64_t id; /* of this load, never used again */
+    uint32_t slot;
+    uint32_t version;
+    uint32_t flags; /* enum channel_model_flags */
+    uint32_t reserved;
+};
+
+struct channel_names {
+    uint64_t number; /* of the change; 0: nothing was ever said */
+    uint64_t default_id;
+    uint32_t draining_slots; /* one bit for each slot */
+    uint32_t alias_count;
+    struct llm_model_alias aliases[LLM_ALIASES_MAX];
+};
+
 struct channel_message {
     uint32_t magic;
     uint32_t kind;   /* enum channel_kind */
@@ -80,8 +106,10 @@ struct channel_message {
     uint32_t status; /* ANSWER */
     struct channel_connection connection;
     char name[CHANNEL_NAME_BYTES];
-    char path[CHANNEL_PATH_BYTES]; /* OPEN: absolute */
+    char path[CHANNEL_PATH_BYTES]; /* OPEN, MODEL: absolute */
     char text[LLM_NOTE_BYTES];
+    struct channel_model model; /* MODEL, MODEL_*; OPEN: for which */
+    struct channel_names names; /* NAMES */
 };
 
 /* Send one message with `fd_count` descriptors (they stay the caller's). LLM_ERR_PEER: the other side is gone. */

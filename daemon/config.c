@@ -72,6 +72,10 @@ static const struct config_key keys[] = {
      "of those, one user's; 0: none"},
     {"limits.context_tokens_per_user", CONFIG_COUNT, FIELD(limits, context_tokens_per_user), 0,
      UINT64_C(1) << 40, "16777216", "tokens in all contexts of one user, forks counted in full"},
+    {"limits.context_tokens", CONFIG_COUNT, FIELD(limits, context_tokens), 0, 1 << 24, "0",
+     "longest sequence that there is room for, also for models loaded later; 0: the longest of the "
+     "models "
+     "at the start"},
     {"limits.step_tokens", CONFIG_COUNT, FIELD(limits, step_tokens), 1, 16384, "256",
      "tokens that one step computes; a longer prompt takes several steps"},
     {"limits.engine_deaths", CONFIG_COUNT, FIELD(limits, engine_deaths), 1, 1000, "5",
@@ -91,6 +95,16 @@ static const struct config_key keys[] = {
      "directory or GGUF file, or \"echo\""},
     {"models.directories", CONFIG_DIRECTORIES, FIELD(models, directories), 0, 0, "",
      "absolute directories that hold models"},
+    {"models.load", CONFIG_TEXT, TEXT(models, load), "",
+     "models loaded at the start besides the default one: names or absolute paths, each "
+     "perhaps as "
+     "NAME=MODEL, separated by commas"},
+    {"models.aliases", CONFIG_TEXT, TEXT(models, aliases), "",
+     "other names for loaded models: ALIAS=MODEL, separated by commas"},
+    {"models.idle_unload_s", CONFIG_COUNT, FIELD(models, idle_unload_s), 0, 86400 * 365, "0",
+     "seconds without a request after which a model is unloaded that is neither the default one "
+     "nor behind "
+     "an alias; 0: never"},
     {"models.context_tokens", CONFIG_COUNT, FIELD(models, context_tokens), 0, 1 << 24, "0",
      "longest sequence; 0: what the model allows"},
     {"models.echo_step_us", CONFIG_COUNT, FIELD(models, echo_step_us), 0, 10 * 1000 * 1000, "0",

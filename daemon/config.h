@@ -87,6 +87,7 @@ struct config {
         uint64_t contexts;
         uint64_t contexts_per_user;
         uint64_t context_tokens_per_user;
+        uint64_t context_tokens;
         uint64_t step_tokens;
         uint64_t engine_deaths;
         uint64_t engine_deaths_window_s;
@@ -102,6 +103,9 @@ struct config {
     struct {                                /* [models] */
         char preset[CONFIG_TEXT_BYTES * 4]; /* key "default": a name, or an absolute directory */
         struct config_directories directories;
+        char load[CONFIG_TEXT_BYTES * 4];
+        char aliases[CONFIG_TEXT_BYTES * 4];
+        uint64_t idle_unload_s;
         uint64_t context_tokens;
         uint64_t echo_step_us;
         uint64_t echo_context_tokens;

@@ -556,12 +556,21 @@ enum llm_verb {
     LLM_VERB_ATTACH =
         1, /* reply: geometry and five descriptors, in the order of enum llm_attach_fd */
     LLM_VERB_MEMORY =
-        2,             /* a public named memory ("vocab", "vocab/<model>"); reply: one descriptor */
-    LLM_VERB_STOP = 3, /* administrators: end the daemon */
+        2, /* a public named memory ("vocab", "vocab/<model>", "models"); reply: one descriptor */
+    LLM_VERB_STOP = 3,           /* administrators: end the daemon */
     LLM_VERB_RESTART_ENGINE = 4, /* administrators: replace the engine; streams go on */
     LLM_VERB_DRAIN = 5, /* administrators: refuse new requests, let running ones end, and stay */
     LLM_VERB_DRAIN_STOP = 6, /* administrators: the same, and end the daemon when nothing is left */
     LLM_VERB_RESUME = 7,     /* administrators: take requests again */
+    LLM_VERB_MODEL_LOAD =
+        8, /* administrators: `argument` is a model's name or directory, `name` what it is to be
+                                called, or empty; reply: its model_id, it is being loaded */
+    LLM_VERB_MODEL_UNLOAD =
+        9, /* administrators: `name`; its requests end first; reply: its model_id */
+    LLM_VERB_MODEL_ALIAS =
+        10, /* administrators: the alias `name` means the model `argument` from now on; empty: nothing */
+    LLM_VERB_MODEL_DEFAULT =
+        11, /* administrators: `name` is the model for requests that name none */
     LLM_VERB_COUNT
 };
 enum llm_attach_fd {
@@ -573,6 +582,8 @@ enum llm_attach_fd {
     LLM_ATTACH_FDS
 };
 
+#define LLM_ARGUMENT_BYTES 176u /* with the final zero */
+
 /* Exactly this many bytes in one send; anything else ends the connection. No descriptors are accepted. */
 struct llm_keeper_request {
     uint32_t magic;
@@ -580,8 +591,9 @@ struct llm_keeper_request {
     uint16_t abi_minor;
     uint32_t verb; /* enum llm_verb */
     uint32_t reserved0;
-    char name[LLM_NAME_BYTES]; /* ATTACH: the program's name, for people; MEMORY: which */
-    uint8_t reserved1[176];
+    char name
+        [LLM_NAME_BYTES]; /* ATTACH: the program's name, for people; MEMORY: which; MODEL_*: see there */
+    char argument[LLM_ARGUMENT_BYTES]; /* MODEL_LOAD, MODEL_ALIAS; else zero */
 };
 static_assert(sizeof(struct llm_keeper_request) == 256, "wire size");
 
@@ -597,7 +609,10 @@ struct llm_keeper_reply {
     struct llm_geometry geometry;     /* ATTACH */
     char status_name[LLM_NAME_BYTES]; /* ATTACH: the status file's name for shm_open() */
     char message[LLM_NOTE_BYTES];     /* one sentence when status is not LLM_OK */
-    uint8_t reserved[184];
+    uint64_t model_id;                /* MODEL_*: the load that was meant */
+    uint64_t
+        names_number; /* MODEL_*: in force when the image "models" says that it is (names_settled) */
+    uint8_t reserved[168];
 };
 static_assert(sizeof(struct llm_keeper_reply) == 512, "wire size");
 static_assert(offsetof(struct llm_keeper_reply, boot_id) == 16, "wire");
@@ -606,5 +621,6 @@ static_assert(offsetof(struct llm_keeper_reply, memory_bytes) == 40, "wire");
 static_assert(offsetof(struct llm_keeper_reply, geometry) == 48, "wire");
 static_assert(offsetof(struct llm_keeper_reply, status_name) == 72, "wire");
 static_assert(offsetof(struct llm_keeper_reply, message) == 136, "wire");
+static_assert(offsetof(struct llm_keeper_reply, model_id) == 328, "wire");
 
 #endif

@@ -15,8 +15,9 @@
 #define LLM_SHM_STATUS_FILE_H
 
 #include "shm/layout.h"
+#include "shm/models.h"
 
-#define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c03)
+#define LLM_STATUS_MAGIC           UINT64_C(0x5441544c444d4c04)
 #define LLM_STATUS_CONNECTIONS_MAX 4096u
 #define LLM_STATUS_REQUESTS_MAX    1024u
 #define LLM_STATUS_STEPS           1024u /* power of two */
@@ -89,7 +90,8 @@ struct llm_status_engine {
     _Atomic uint32_t requests_queued;
     _Atomic uint64_t weights_bytes;
     _Atomic uint64_t workspace_bytes;
-    _Atomic uint64_t recovery_ns; /* start of this engine to serving */
+    _Atomic uint64_t recovery_ns;   /* start of this engine to serving */
+    _Atomic uint64_t names_settled; /* the names it goes by (struct llm_models_image) */
     _Atomic uint64_t
         counters[LLM_COUNTER_COUNT]; /* since the keeper started: a new engine goes on counting */
 };
@@ -174,6 +176,25 @@ struct llm_status_error {
     char text[LLM_NOTE_BYTES];
 };
 
+/* slot is the model's */
+struct llm_status_model {
+    /* keeper */
+    _Atomic uint64_t model_id; /* 0: free; stored last, cleared first */
+    _Atomic uint32_t state;    /* enum llm_model_state */
+    uint32_t version;
+    char name[LLM_NAME_BYTES];
+    /* engine */
+    _Atomic uint64_t counted_id; /* whose the following are; stored last, cleared first */
+    _Atomic uint32_t context_tokens;
+    _Atomic uint32_t requests_live;
+    _Atomic uint64_t requests;
+    _Atomic uint64_t weights_bytes;
+    _Atomic uint64_t workspace_bytes;
+    _Atomic uint64_t
+        used_ns; /* CLOCK_MONOTONIC, when its last request began or ended; 0: none did */
+    char text[LLM_STATUS_TEXT_BYTES];
+};
+
 struct llm_status_file {
     alignas(LLM_PAGE_BYTES) struct llm_status_keeper keeper;
     alignas(LLM_PAGE_BYTES) struct llm_status_engine engine;
@@ -184,6 +205,7 @@ struct llm_status_file {
     alignas(LLM_PAGE_BYTES) struct llm_status_error keeper_errors[LLM_STATUS_ERRORS];
     alignas(LLM_PAGE_BYTES) struct llm_status_error engine_errors[LLM_STATUS_ERRORS];
     alignas(LLM_PAGE_BYTES) struct llm_status_event events[LLM_STATUS_EVENTS];
+    alignas(LLM_PAGE_BYTES) struct llm_status_model models[LLM_MODELS_MAX];
 };
 
 /* Create it fully allocated, replacing a stale one of the same name; the caller fills it in and stores

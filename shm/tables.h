@@ -102,7 +102,7 @@ struct llm_reqtab_record {
     uint32_t gid;
     uint64_t context_id; /* with ON_CONTEXT (with BRANCH: the fork); 0: none */
     uint64_t leader_id;  /* a follower's: the request whose answer it repeats; 0: its own */
-    uint64_t reserved;
+    uint64_t model_id;   /* the load of a model that answers it, to its end */
     /* Validated copy; seed is always the one used; fields in `defaults` have the model's values, and STEERED is set when
      * those need it; prompt_tokens counts the context's tokens too. */
     struct llm_request_body body;

@@ -25,6 +25,7 @@ module:liburing             liburing-dev
 '
 test_needs='
 module:check                check
+command:g++                 g++
 command:clang-format-14     clang-format-14
 command:clang-14            clang-14
 command:spin                spin

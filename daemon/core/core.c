@@ -32,7 +32,7 @@ static enum llm_status check_ranges(const struct range *ranges, size_t count,
 
 static uint32_t slab_blocks_max(const struct core_config *config)
 {
-    uint32_t most = 1;
+    uint32_t most = config->slab_blocks_max > 1 ? config->slab_blocks_max : 1;
     for (uint32_t m = 0; m < config->model_count; m++)
         if (config->models[m].slab_blocks > most)
             most = config->models[m].slab_blocks;
@@ -62,6 +62,7 @@ static enum llm_status check_config(const struct core_config *config, struct llm
         return status;
     const struct range ranges[] = {
         {"slab_count", config->slab_count, 1, CORE_BLOCKS_MAX / slab_blocks_max(config)},
+        {"slab_blocks_max", config->slab_blocks_max, 0, CORE_BLOCKS_MAX},
         {"request_slots", config->request_slots, 1, CORE_SLOTS_MAX},
         {"step_tokens", config->step_tokens, 1, CORE_STEP_TOKENS_MAX},
         {"running_max", config->running_max, 1, config->step_tokens},
@@ -117,7 +118,7 @@ static void carve(struct core *core, struct arena *arena, const struct core_conf
     core->request_slots = config->request_slots;
     core->hold_slots = config->hold_slots;
     kv_pool_init(&core->cache.pool, arena, &core->effects, config->slab_count, slab_blocks,
-                 config->model_count);
+                 config->model_count, config->slab_blocks_max);
     uint32_t block_count = kv_pool_blocks(&core->cache.pool);
     prefix_index_init(&core->cache.index, arena, block_count, block_tokens_max, config->hash);
     core->cache.effects = &core->effects;

@@ -58,8 +58,10 @@ struct core_config {
     const struct core_model *models; /* [model_count]; copied */
     uint32_t model_count;            /* 1..CORE_MODELS_MAX */
     uint32_t slab_count;             /* 1.. */
-    uint32_t request_slots;          /* 1.. requests known at once, running or waiting */
-    uint32_t running_max;            /* 1..step_tokens sequences in one step */
+    uint32_t
+        slab_blocks_max; /* numbers blocks, so that other models number them alike; 0: the most of the models */
+    uint32_t request_slots;    /* 1.. requests known at once, running or waiting */
+    uint32_t running_max;      /* 1..step_tokens sequences in one step */
     uint32_t user_running_max; /* 1..running_max of those by one user, unless it says otherwise */
     uint32_t step_tokens;      /* rows in one step; enough for every answer to move */
     uint32_t queued_max;       /* 1..request_slots waiting; the next one is BUSY */
@@ -81,7 +83,7 @@ enum llm_status core_bytes(const struct core_config *config, size_t *out_bytes,
                            struct llm_error *error) LLM_MUST_CHECK;
 /* Make a core in zeroed memory of core_bytes() bytes, aligned to 64. There is nothing to close: the caller
  * frees the memory. Block ids run from 0 to core_blocks() - 1: block = slab * slab_blocks_max + index, where
- * slab_blocks_max is the largest slab_blocks of the models. */
+ * slab_blocks_max is the configured one, or the largest slab_blocks of the models where that is more. */
 enum llm_status core_open(const struct core_config *config, void *zeroed_memory, size_t bytes,
                           struct core **out_core, struct llm_error *error) LLM_MUST_CHECK;
 uint32_t core_blocks(const struct core *core);

@@ -3,9 +3,9 @@
 #include "shm/check.h"
 
 void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list *effects,
-                  uint32_t slab_count, const uint32_t *slab_blocks, uint32_t model_count)
+                  uint32_t slab_count, const uint32_t *slab_blocks, uint32_t model_count,
+                  uint32_t slab_blocks_max)
 {
-    uint32_t slab_blocks_max = 0;
     for (uint32_t m = 0; m < model_count; m++)
         slab_blocks_max = slab_blocks[m] > slab_blocks_max ? slab_blocks[m] : slab_blocks_max;
 

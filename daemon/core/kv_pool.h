@@ -100,9 +100,11 @@ struct kv_counts {
     uint32_t total, free, held, cached;
 };
 
-/* slab_blocks [model_count]: whole blocks in a slab, each at least 1; model_count 1..KV_MODELS_MAX. */
+/* slab_blocks [model_count]: whole blocks in a slab, each at least 1; model_count 1..KV_MODELS_MAX. slab_blocks_max: how
+ * blocks are numbered, block = slab * slab_blocks_max + index; the largest of slab_blocks where that is more. */
 void kv_pool_init(struct kv_pool *pool, struct arena *arena, struct effect_list *effects,
-                  uint32_t slab_count, const uint32_t *slab_blocks, uint32_t model_count);
+                  uint32_t slab_count, const uint32_t *slab_blocks, uint32_t model_count,
+                  uint32_t slab_blocks_max);
 
 /* Take a free block as the child of `parent` (BLOCK_NONE: the first of a chain), for `domain`. The caller's
  * reference to the parent becomes the new block's; the caller has one to the new block instead. BLOCK_NONE when

@@ -184,6 +184,8 @@ void connections_take_news(struct engine *engine, uint32_t messages_max)
             connection_detach(engine, event.connection.id);
         else if (event.kind == CHANNEL_DRAIN || event.kind == CHANNEL_RESUME)
             drain_set(engine, event.kind == CHANNEL_DRAIN ? event.connection.id : 0);
+        else if (event.kind == CHANNEL_NAMES)
+            models_rename(engine, &engine->link.names);
         else if (event.kind == CHANNEL_BEAT)
             report_counts(engine);
         else {

@@ -68,7 +68,7 @@ static void put_record(struct ask *ask, uint32_t slot)
     const struct engine *engine = ask->engine;
     const struct llm_ctx_version *now = context_now(engine, slot);
     const struct context *context = &engine->contexts.slots[slot];
-    const struct executor_facts *facts = &engine->executors[now->model]->facts;
+    const struct executor_facts *facts = contexts_facts(engine, slot);
     uint64_t boot_ns = llm_boot_ns();
     bool idle = context->request_slot == REQUEST_NONE && boot_ns > context->used_ns;
     struct llm_context_record record = {
@@ -144,11 +144,10 @@ static enum llm_status check_ids(const struct ask *ask, const struct executor_fa
 
 static enum llm_status append(struct ask *ask)
 {
-    const struct llm_ctx_version *now = context_now(ask->engine, ask->slot);
     enum llm_status status =
         contexts_may_append(ask->engine, ask->slot, ask->body.count, ask->error);
     if (status == LLM_OK)
-        status = check_ids(ask, &ask->engine->executors[now->model]->facts);
+        status = check_ids(ask, contexts_facts(ask->engine, ask->slot));
     if (status == LLM_OK)
         contexts_append(ask->engine, ask->slot, ask->ids, ask->body.count, &ask->by);
     return status;
@@ -479,7 +478,8 @@ enum {                /* how it goes */
     FINDS = 1 << 0,   /* the context that `id` or `name` say, with `right` */
     CHANGES = 1 << 1, /* is done once */
     RECORD = 1 << 2,  /* answers the record of the context that was found or made */
-    IDS = 1 << 3      /* has ids behind the body, at least one */
+    IDS = 1 << 3,     /* has ids behind the body, at least one */
+    MODEL = 1 << 4    /* goes on with its model, which must be there */
 };
 
 static const struct verb {
@@ -490,10 +490,10 @@ static const struct verb {
 } verbs[LLM_CONTEXT_VERB_COUNT] = {
     [LLM_CONTEXT_CREATE] = {create, NAME, CHANGES | RECORD, CONTEXT_READ},
     [LLM_CONTEXT_OPEN] = {open_it, ID | OTHER, RECORD, CONTEXT_READ},
-    [LLM_CONTEXT_FORK] = {fork_it, ID | LENGTH, FINDS | CHANGES | RECORD, CONTEXT_READ},
-    [LLM_CONTEXT_APPEND] = {append, ID | COUNT, FINDS | CHANGES | IDS, CONTEXT_WRITE},
+    [LLM_CONTEXT_FORK] = {fork_it, ID | LENGTH, FINDS | MODEL | CHANGES | RECORD, CONTEXT_READ},
+    [LLM_CONTEXT_APPEND] = {append, ID | COUNT, FINDS | MODEL | CHANGES | IDS, CONTEXT_WRITE},
     [LLM_CONTEXT_REWIND] = {rewind_it, ID | LENGTH, FINDS | CHANGES, CONTEXT_WRITE},
-    [LLM_CONTEXT_KEEP] = {keep, ID | OTHER, FINDS | CHANGES | RECORD, CONTEXT_WRITE},
+    [LLM_CONTEXT_KEEP] = {keep, ID | OTHER, FINDS | MODEL | CHANGES | RECORD, CONTEXT_WRITE},
     [LLM_CONTEXT_PUBLISH] = {publish, ID | NAME | MODE, FINDS | CHANGES | RECORD, CONTEXT_OWN},
     [LLM_CONTEXT_MODE] = {set_mode, ID | MODE, FINDS | CHANGES, CONTEXT_OWN},
     [LLM_CONTEXT_UNPIN] = {unpin, ID, FINDS | CHANGES, CONTEXT_OWN},
@@ -630,6 +630,8 @@ static enum llm_status run(struct ask *ask)
     } else {
         if (verb->ways & FINDS)
             status = find(ask, ask->body.id, verb->right);
+        if (status == LLM_OK && (verb->ways & MODEL))
+            status = contexts_usable(ask->engine, ask->slot, ask->error);
         if (status == LLM_OK)
             status = verb->run(ask);
     }

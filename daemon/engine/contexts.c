@@ -436,6 +436,25 @@ void contexts_remove(struct engine *engine, uint32_t slot, const struct context_
 
 /* ---- Tokens ---------------------------------------------------------------------------------------------- */
 
+const struct executor_facts *contexts_facts(const struct engine *engine, uint32_t slot)
+{
+    static const struct executor_facts gone = {.block_tokens = 1};
+    return engine->contexts.slots[slot].model_gone
+               ? &gone
+               : &engine->executors[context_now(engine, slot)->model]->facts;
+}
+
+enum llm_status contexts_usable(const struct engine *engine, uint32_t slot, struct llm_error *error)
+{
+    if (!engine->contexts.slots[slot].model_gone)
+        return LLM_OK;
+    return llm_fail(
+        error, LLM_ERR_NOT_FOUND,
+        "the model of context %llu was unloaded: its tokens can be read, but nothing can "
+        "go on behind them",
+        (unsigned long long)context_now(engine, slot)->context_id);
+}
+
 enum llm_status contexts_idle(const struct engine *engine, uint32_t slot, struct llm_error *error)
 {
     const struct llm_reqtab_record *record = running(engine, slot);
@@ -450,7 +469,7 @@ enum llm_status contexts_may_append(const struct engine *engine, uint32_t slot, 
 {
     const struct context *context = &engine->contexts.slots[slot];
     const struct llm_ctx_version *now = context_now(engine, slot);
-    uint64_t most = engine->executors[now->model]->facts.context_tokens_max;
+    uint64_t most = contexts_facts(engine, slot)->context_tokens_max;
     enum llm_status status = contexts_idle(engine, slot, error);
     if (status != LLM_OK)
         return status;

@@ -39,6 +39,7 @@ struct context {
     bool live;
     bool ending;            /* being removed: only its request is still to end */
     bool orphan;            /* `connection_id` left; it ends with its request */
+    bool model_gone;        /* its model was unloaded: its tokens can be read, no more */
     uint32_t request_slot;  /* generates on it; REQUEST_NONE: none */
     uint32_t committed;     /* tokens in rows; the version's `length` */
     uint64_t domains[1];    /* where blocks of its tokens are sealed: by its mode, llm_domain() */
@@ -93,6 +94,12 @@ uint64_t contexts_id_of_request(const struct engine *engine, uint64_t request_id
 uint32_t contexts_named(const struct engine *engine, const char *name);
 /* At most 103 bytes of parts of [A-Za-z0-9._-] with one '/' between them, none of them "." or "..". */
 bool contexts_name_valid(const char name[LLM_CONTEXT_NAME_BYTES]);
+
+/* What its model is; of a model that is gone, what can be said of any. */
+const struct executor_facts *contexts_facts(const struct engine *engine, uint32_t slot);
+/* Its model is there to go on with. LLM_ERR_NOT_FOUND: it was unloaded. */
+enum llm_status contexts_usable(const struct engine *engine, uint32_t slot, struct llm_error *error)
+    LLM_MUST_CHECK;
 
 /* Its tokens, those published of a running answer included. */
 uint32_t contexts_length(const struct engine *engine, uint32_t slot);

@@ -92,9 +92,6 @@ static const char *adopt(struct engine *engine, uint32_t slot)
         return "its rows are gone";
     if ((now->context_id & 0xffff) != slot + 1)
         return "its id is another slot's";
-    if (now->model >= engine->executor_count ||
-        now->model_check != contexts_model_check(engine, now->model))
-        return "its model is not loaded any more";
     if (now->name[0] != '\0' && !contexts_name_valid(now->name))
         return "its name is none";
     if (now->name[0] != '\0' && contexts_named(engine, now->name) != CONTEXT_NONE)
@@ -114,12 +111,21 @@ static uint32_t row_of_user(void *self, uint32_t uid)
     return users_row(&engine->users, uid, &quota);
 }
 
+static bool model_gone(const struct engine *engine, const struct llm_ctx_version *now)
+{
+    return now->model >= engine->executor_count ||
+           now->model_check != contexts_model_check(engine, now->model);
+}
+
 static void take_in(struct engine *engine, uint32_t slot)
 {
     struct contexts *contexts = &engine->contexts;
-    uint32_t owner = row_of_user(engine, context_now(engine, slot)->uid);
-    contexts->slots[slot] =
-        (struct context){.live = true, .request_slot = REQUEST_NONE, .owner = owner};
+    const struct llm_ctx_version *now = context_now(engine, slot);
+    uint32_t owner = row_of_user(engine, now->uid);
+    contexts->slots[slot] = (struct context){.live = true,
+                                             .request_slot = REQUEST_NONE,
+                                             .owner = owner,
+                                             .model_gone = model_gone(engine, now)};
     engine->users.rows[owner].contexts++;
     contexts->live++;
     contexts_derive(engine, slot);

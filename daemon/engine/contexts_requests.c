@@ -95,7 +95,7 @@ void contexts_narrow(struct engine *engine, uint32_t slot)
 
 static uint32_t blocks_of(const struct engine *engine, uint32_t slot, uint32_t tokens)
 {
-    uint32_t block_tokens = engine->executors[context_now(engine, slot)->model]->facts.block_tokens;
+    uint32_t block_tokens = contexts_facts(engine, slot)->block_tokens;
     return tokens / block_tokens + (tokens % block_tokens != 0);
 }
 
@@ -128,7 +128,7 @@ uint32_t contexts_hold(struct engine *engine, uint32_t slot, uint32_t tokens)
     uint64_t domains[4];
     uint32_t held = 0;
     core_unhold(engine->core, slot);
-    if (tokens > 0) {
+    if (tokens > 0 && !engine->contexts.slots[slot].model_gone) {
         uint32_t *ids = engine->contexts.scratch;
         contexts_copy_ids(engine, slot, 0, tokens, ids);
         uint32_t count = domains_of(engine, slot, domains);

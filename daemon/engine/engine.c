@@ -20,17 +20,19 @@
 #include "shm/clock.h"
 #include "shm/crash_point.h"
 
-#define SLAB_BYTES       (UINT64_C(2) << 20)
-#define POOL_BYTES_MAX   (UINT64_C(4) << 30) /* of the default; a configured pool may be larger */
-#define CHAIN_KEY_NAME   "kvkey"
-#define CHAIN_KEY_BYTES  32
-#define ECHO_SLAB_BLOCKS 8
+#define POOL_BYTES_MAX  (UINT64_C(4) << 30) /* of the default; a configured pool may be larger */
+#define CHAIN_KEY_NAME  "kvkey"
+#define CHAIN_KEY_BYTES 32
 
 /* ---- The manifest ---------------------------------------------------------------------------------- */
 
 static void keep(void *self, const struct channel_message *message, int fd)
 {
-    kept_add(self, message->name, fd, message->bytes, message->flags);
+    struct engine *engine = self;
+    if (message->kind == CHANNEL_MODEL)
+        models_note(&engine->models, message);
+    else
+        kept_add(&engine->kept, message->name, fd, message->bytes, message->flags);
 }
 
 static enum llm_status read_manifest(struct engine *engine, int channel, struct llm_error *error)
@@ -39,7 +41,7 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
     enum llm_status status = link_open(&engine->link, channel, error);
     engine->kept.link = &engine->link;
     if (status == LLM_OK)
-        status = link_read_manifest(&engine->link, keep, &engine->kept, &engine->generation, error);
+        status = link_read_manifest(&engine->link, keep, engine, &engine->generation, error);
     log_set_generation(engine->generation);
     if (status == LLM_OK)
         status = kept_map(&engine->kept, CHANNEL_NAME_CTL, &ctl, error);
@@ -48,51 +50,6 @@ static enum llm_status read_manifest(struct engine *engine, int channel, struct 
     engine->ctl = ctl;
     engine->status = status_file;
     return status;
-}
-
-/* ---- Models ---------------------------------------------------------------------------------------- */
-
-static enum llm_status open_echo(struct engine *engine, struct llm_error *error)
-{
-    enum llm_status status = executor_echo_open(&engine->executors[engine->executor_count],
-                                                (uint32_t)engine->config.models.echo_context_tokens,
-                                                engine->config.models.echo_step_us, error);
-    if (status == LLM_OK)
-        engine->executor_count++;
-    return status;
-}
-
-/* The default model comes first; echo is there beside any other. */
-static enum llm_status open_models(struct engine *engine, struct llm_error *error)
-{
-    const char *preset = engine->config.models.preset;
-    if (strcmp(preset, EXECUTOR_ECHO_NAME) == 0)
-        return open_echo(engine, error);
-    enum llm_status status = executor_model_open(&engine->executors[0], engine, preset, error);
-    if (status != LLM_OK)
-        return status;
-    engine->executor_count = 1;
-    return open_echo(engine, error);
-}
-
-enum llm_status engine_find_model(const struct engine *engine, const char *name,
-                                  uint32_t *out_model, struct llm_error *error)
-{
-    for (uint32_t model = 0; model < engine->executor_count; model++)
-        if (name[0] == '\0' || strcmp(engine->executors[model]->facts.name, name) == 0) {
-            *out_model = model;
-            return LLM_OK;
-        }
-    return llm_fail(error, LLM_ERR_NOT_FOUND, "model \"%s\" is not loaded", name);
-}
-
-static uint32_t context_tokens_max(const struct engine *engine)
-{
-    uint32_t most = 0;
-    for (uint32_t model = 0; model < engine->executor_count; model++)
-        if (engine->executors[model]->facts.context_tokens_max > most)
-            most = engine->executors[model]->facts.context_tokens_max;
-    return most;
 }
 
 /* ---- The pool -------------------------------------------------------------------------------------- */
@@ -105,18 +62,12 @@ static uint64_t pool_bytes_wanted(const struct engine *engine)
     return quarter < POOL_BYTES_MAX ? quarter : POOL_BYTES_MAX;
 }
 
-static uint64_t slab_bytes(const struct engine *engine)
-{
-    uint64_t block_bytes = engine->executors[0]->facts.block_bytes;
-    return block_bytes > SLAB_BYTES ? (block_bytes + 63) / 64 * 64 : SLAB_BYTES;
-}
-
 /* A pool that an earlier engine left keeps its size: how much memory is free now is not asked again. */
 static enum llm_status open_pool(struct engine *engine, struct executor_pool *out_pool,
                                  uint32_t *out_slab_count, bool *out_kept, struct llm_error *error)
 {
     const struct kept_memory *old = kept_find(&engine->kept, ENGINE_POOL_NAME);
-    uint64_t slab = slab_bytes(engine);
+    uint64_t slab = engine->models.geometry->slab_bytes;
     uint64_t slabs = (old ? old->bytes : pool_bytes_wanted(engine)) / slab;
     if (slabs == 0)
         return llm_fail(error, LLM_ERR_INVALID,
@@ -198,6 +149,7 @@ static struct core_config core_config_of(const struct engine *engine, uint32_t s
         .models = models,
         .model_count = engine->executor_count,
         .slab_count = slab_count,
+        .slab_blocks_max = engine->models.geometry->slab_blocks,
         .request_slots = requests,
         .running_max = sequences,
         .user_running_max = of_user < sequences ? of_user : sequences,
@@ -237,13 +189,9 @@ static enum llm_status open_pool_and_core(struct engine *engine, struct llm_erro
         status = open_chain_key(engine, error);
     if (status != LLM_OK)
         return status;
-    /* All models count blocks alike: the default one's, which has the most in a slab. */
-    pool.slab_blocks = (uint32_t)(pool.slab_bytes / engine->executors[0]->facts.block_bytes);
+    pool.slab_blocks = engine->models.geometry->slab_blocks;
     for (uint32_t model = 0; model < engine->executor_count; model++)
-        models[model] =
-            core_model_of(engine->executors[model],
-                          model == 0 || pool.slab_blocks < ECHO_SLAB_BLOCKS ? pool.slab_blocks
-                                                                            : ECHO_SLAB_BLOCKS);
+        models[model] = core_model_of(engine->executors[model], models_slab_blocks(engine, model));
     struct core_config config = core_config_of(engine, slab_count, models);
     status = open_core(engine, &config, error);
     if (status != LLM_OK)
@@ -251,12 +199,8 @@ static enum llm_status open_pool_and_core(struct engine *engine, struct llm_erro
     pool.block_count = core_blocks(engine->core);
     for (uint32_t model = 0; model < engine->executor_count; model++)
         engine->executors[model]->ops->set_pool(engine->executors[model], &pool);
-    uint32_t block_tokens = 0;
-    for (uint32_t model = 0; model < engine->executor_count; model++)
-        if (models[model].block_tokens > block_tokens)
-            block_tokens = models[model].block_tokens;
-    return tables_open_blocks(&engine->tables, &engine->kept, pool.block_count, block_tokens, kept,
-                              error);
+    return tables_open_blocks(&engine->tables, &engine->kept, pool.block_count,
+                              engine->models.geometry->block_tokens_max, kept, error);
 }
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
@@ -278,10 +222,11 @@ static enum llm_status take_arrays(struct engine *engine, struct llm_error *erro
     return LLM_OK;
 }
 
-static void log_model(const struct engine *engine)
+static void log_model(const struct executor *executor)
 {
-    const struct executor_facts *facts = &engine->executors[0]->facts;
-    log_event(LOG_LEVEL_INFO, "model", log_text("name", facts->name), log_text("text", facts->text),
+    const struct executor_facts *facts = &executor->facts;
+    log_event(LOG_LEVEL_INFO, "model", log_text("name", facts->name),
+              log_count("version", executor->version), log_text("text", facts->text),
               log_text("weights", facts->weight_bytes == 0 ? "none"
                                   : facts->weights_kept    ? "kept"
                                                            : "read"),
@@ -289,9 +234,18 @@ static void log_model(const struct engine *engine)
               log_count("context_tokens", facts->context_tokens_max));
 }
 
+static void log_models(const struct engine *engine)
+{
+    for (uint32_t model = 0; model < engine->executor_count; model++) {
+        const struct executor *executor = engine->executors[model];
+        if (executor == models_default(engine) || executor->facts.weight_bytes > 0)
+            log_model(executor);
+    }
+}
+
 static void log_memory(const struct engine *engine)
 {
-    const struct executor_facts *facts = &engine->executors[0]->facts;
+    const struct executor_facts *facts = &models_default(engine)->facts;
     const struct kept_memory *pool = kept_find(&engine->kept, ENGINE_POOL_NAME);
     log_line(LOG_LEVEL_INFO,
              "memory MiB: weights %.1f, workspace %.1f, KV pool %.1f (%u blocks of %u tokens), "
@@ -313,11 +267,11 @@ static enum llm_status open_parts(struct engine *engine, struct llm_error *error
             users_open(&engine->users,
                        contexts_count_max(engine) + rows_needed(contexts_count_max(engine)), error);
     if (status == LLM_OK)
-        status = open_models(engine, error);
+        status = models_open(engine, error);
     if (status == LLM_OK)
         status = tables_open_requests(&engine->tables, &engine->kept,
                                       (uint32_t)engine->config.limits.requests,
-                                      context_tokens_max(engine), error);
+                                      engine->models.geometry->context_tokens_max, error);
     if (status == LLM_OK)
         status = tables_open_contexts(&engine->tables, &engine->kept, contexts_count_max(engine),
                                       rows_needed(contexts_count_max(engine)), error);
@@ -360,7 +314,7 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
     contexts_settle(engine);
     publish_announce(engine);
     egress_flush(&engine->egress, true);
-    log_model(engine);
+    log_models(engine);
     if (engine->generation == 1)
         log_memory(engine);
     report_ready(engine, llm_now_ns() - started_ns);
@@ -379,8 +333,7 @@ void engine_close(struct engine *engine)
 {
     recovery_absolve(engine);
     egress_close(&engine->egress);
-    for (uint32_t model = 0; model < engine->executor_count; model++)
-        engine->executors[model]->ops->close(engine->executors[model]);
+    models_close(engine);
     kernel_stream_close(engine->stream);
     parking_close(&engine->parking);
     contexts_close(engine);

@@ -23,6 +23,7 @@
 #include "daemon/engine/executor.h"
 #include "daemon/engine/kept.h"
 #include "daemon/engine/link.h"
+#include "daemon/engine/models.h"
 #include "daemon/engine/pace.h"
 #include "daemon/engine/parking.h"
 #include "daemon/engine/request.h"
@@ -30,8 +31,7 @@
 #include "daemon/engine/users.h"
 #include "shm/status_file.h"
 
-#define ENGINE_POOL_NAME  "kvpool" /* the kept memory of the KV blocks */
-#define ENGINE_MODELS_MAX 2        /* the default one, and echo */
+#define ENGINE_POOL_NAME "kvpool" /* the kept memory of the KV blocks */
 
 struct engine {
     /* constant after engine_open() */
@@ -44,8 +44,8 @@ struct engine {
     struct llm_status_file *status;
     struct kernel_stream *stream;                  /* the backend; NULL when no model needs one */
     struct executor *executors[ENGINE_MODELS_MAX]; /* index: the core's model */
-    uint32_t executor_count;
-    unsigned char *chain_key; /* kept: chain values outlive an engine */
+    uint32_t executor_count;                       /* one past the last slot that has a model */
+    unsigned char *chain_key;                      /* kept: chain values outlive an engine */
     struct core *core;
     struct executor_choice *choices; /* [limits.sequences] of the step that runs */
     struct core_result *results;
@@ -69,6 +69,7 @@ struct engine {
     uint64_t shown_ns; /* when the status file last got what a step changes in passing */
     uint64_t preemptions_counted, evictions_counted; /* of the core's, in the status file */
     bool stopping;
+    struct models models; /* the set is constant; names change */
     struct drain drain;
     struct users users;
     struct pace pace;
@@ -84,9 +85,5 @@ enum llm_status engine_open(struct engine *engine, int channel, const struct con
 /* Tell the keeper that it serves. */
 enum llm_status engine_ready(struct engine *engine, struct llm_error *error) LLM_MUST_CHECK;
 void engine_close(struct engine *engine);
-
-/* The index of the model of that name; "" is the default one. LLM_ERR_NOT_FOUND. */
-enum llm_status engine_find_model(const struct engine *engine, const char *name,
-                                  uint32_t *out_model, struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

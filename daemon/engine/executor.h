@@ -83,15 +83,26 @@ struct executor_ops {
 struct executor { /* the first member of each kind */
     const struct executor_ops *ops;
     struct executor_facts facts;
+    bool absent; /* the slot has no model */
+    /* models.h */
+    uint64_t model_id; /* of the load; 0: absent */
+    uint32_t version;
+    uint32_t live; /* requests */
 };
+
+struct model_spec;
 
 #define EXECUTOR_ECHO_NAME "echo"
 
 /* Needs nothing; `context_tokens` is how long its contexts may be, `step_us` how long a step takes at least. */
 enum llm_status executor_echo_open(struct executor **out_executor, uint32_t context_tokens,
                                    uint64_t step_us, struct llm_error *error) LLM_MUST_CHECK;
-/* Open the model in the directory `path` through the keeper. */
+/* Open the model in the directory that `spec` names, through the keeper. */
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
-                                    const char *path, struct llm_error *error) LLM_MUST_CHECK;
+                                    const struct model_spec *spec, struct llm_error *error)
+    LLM_MUST_CHECK;
+/* No model: nothing finds it, nothing is admitted for it. */
+enum llm_status executor_absent_open(struct executor **out_executor, uint32_t slot,
+                                     struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

@@ -40,8 +40,8 @@ struct executor_model {
 
 struct opening {
     struct engine *engine;
+    const struct model_spec *spec;
     struct model_place place;
-    char name[LLM_NAME_BYTES]; /* a longer one is cut */
 };
 
 static enum llm_status open_file(void *self, const char *name, int *out_fd, struct llm_error *error)
@@ -52,19 +52,30 @@ static enum llm_status open_file(void *self, const char *name, int *out_fd, stru
     const struct model_place *place = &opening->place;
     if (place->gguf[0] && !model_place_holds(place, name))
         return llm_fail(error, LLM_ERR_NOT_FOUND, "the model is the file %s alone", place->gguf);
-    struct channel_message question = {.kind = CHANNEL_OPEN};
+    struct channel_message question = {.kind = CHANNEL_OPEN, .model = opening->spec->model};
     int used = snprintf(question.path, sizeof question.path, "%s/%s", place->directory, name);
     if (used < 0 || (size_t)used >= sizeof question.path)
         return llm_fail(error, LLM_ERR_INVALID, "path %s/%s is too long", place->directory, name);
     return link_ask(&opening->engine->link, &question, out_fd, error);
 }
 
+/* Then what is in memory counts; files that were written to since are not read again. */
+static bool is_loaded(const struct model_spec *spec)
+{
+    return (spec->model.flags & CHANNEL_MODEL_LOADED) != 0;
+}
+
 static enum llm_status take_memory(void *self, const char *name, size_t bytes, void **out_address,
                                    bool *out_kept, struct llm_error *error)
 {
     const struct opening *opening = self;
-    enum llm_status status =
-        kept_take(&opening->engine->kept, name, bytes, out_address, out_kept, error);
+    struct kept *kept = &opening->engine->kept;
+    char own[CHANNEL_NAME_BYTES]; /* each load has its own */
+    snprintf(own, sizeof own, "%s/%llu", name, (unsigned long long)opening->spec->model.id);
+    const struct kept_memory *there = kept_find(kept, own);
+    if (is_loaded(opening->spec) && (!there || there->bytes != bytes))
+        return model_memory_changed(error);
+    enum llm_status status = kept_take(kept, own, bytes, out_address, out_kept, error);
     if (status == LLM_OK)
         kept_advise_huge(*out_address, bytes);
     return status;
@@ -74,7 +85,7 @@ static enum llm_status take_memory(void *self, const char *name, size_t bytes, v
 static void log_note(void *self, const char *sentence)
 {
     const struct opening *opening = self;
-    log_event(LOG_LEVEL_INFO, "model file", log_text("name", opening->name),
+    log_event(LOG_LEVEL_INFO, "model file", log_text("name", opening->spec->name),
               log_text("note", sentence));
 }
 
@@ -299,18 +310,18 @@ static enum llm_status take_arrays(struct executor_model *self, const struct con
 }
 
 static enum llm_status open_model(struct executor_model *self, struct engine *engine,
-                                  const char *path, struct llm_error *error)
+                                  const struct model_spec *spec, struct llm_error *error)
 {
-    struct opening opening = {.engine = engine};
-    enum llm_status status = model_place_from_path(path, &opening.place, error);
+    struct opening opening = {.engine = engine, .spec = spec};
+    enum llm_status status = model_place_from_path(spec->path, &opening.place, error);
     if (status != LLM_OK)
         return status;
-    model_place_name(&opening.place, opening.name, sizeof opening.name);
     const struct model_notes notes = {.note = log_note, .self = &opening};
     const struct model_files files = {.open = open_file,
                                       .self = &opening,
                                       .gguf = opening.place.gguf[0] ? opening.place.gguf : NULL};
-    const struct model_memory memory = {.take = take_memory, .self = &opening};
+    const struct model_memory memory = {
+        .take = take_memory, .kept_only = is_loaded(spec), .self = &opening};
     const struct model_options options = {
         .stream = engine->stream,
         .batch_rows_max = (uint32_t)engine->config.limits.step_tokens,
@@ -321,11 +332,11 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
     status = model_open(&self->model, &files, &memory, &options, error);
     if (status != LLM_OK)
         return status;
-    fill_facts(&self->base.facts, model_facts(self->model), opening.name, engine->stream);
+    fill_facts(&self->base.facts, model_facts(self->model), spec->name, engine->stream);
     status = vocabulary_open(&self->vocab, &engine->kept, &files, model_facts(self->model),
-                             self->base.facts.name, error);
+                             spec->name, spec->model.id, error);
     if (status == LLM_OK)
-        status = plan_text_publish(&engine->kept, self->model, self->base.facts.name, error);
+        status = plan_text_publish(&engine->kept, self->model, spec->model.id, error);
     if (status == LLM_OK && self->vocab.header->kind != LLM_VOCAB_TOKENS_ONLY)
         self->base.facts.vocab = &self->vocab;
     if (status == LLM_OK)
@@ -334,7 +345,7 @@ static enum llm_status open_model(struct executor_model *self, struct engine *en
 }
 
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
-                                    const char *path, struct llm_error *error)
+                                    const struct model_spec *spec, struct llm_error *error)
 {
     static const struct executor_ops ops = {
         .set_pool = model_executor_set_pool,
@@ -350,7 +361,7 @@ enum llm_status executor_model_open(struct executor **out_executor, struct engin
     self->base.ops = &ops;
     enum llm_status status = open_stream(engine, error);
     if (status == LLM_OK)
-        status = open_model(self, engine, path, error);
+        status = open_model(self, engine, spec, error);
     if (status != LLM_OK) {
         model_executor_close(&self->base);
         return status;

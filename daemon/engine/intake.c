@@ -207,6 +207,8 @@ static enum llm_status take_fixed(struct engine *engine, struct connection *conn
         status = on_context_find(engine, connection, submission, &record->body, out_on, error);
     if (status == LLM_OK && out_on->slot == CONTEXT_NONE)
         status = engine_find_model(engine, record->body.model, &out_on->model, error);
+    else if (status == LLM_OK)
+        status = models_admit(engine, out_on->model, error);
     return status;
 }
 

@@ -1,6 +1,7 @@
 #include "daemon/engine/ledger.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/engine/contexts.h"
@@ -90,7 +91,7 @@ static void add_pins(struct ledger *ledger, const struct engine *engine)
         const struct context *context = &engine->contexts.slots[slot];
         if (!context->live || context->pinned_blocks == 0)
             continue;
-        const struct executor_facts *facts = facts_of(engine, context_now(engine, slot)->model);
+        const struct executor_facts *facts = contexts_facts(engine, slot);
         struct llm_ledger_row key = {
             .part = LLM_LEDGER_POOL, .state = CORE_STATE_HELD, .owner = context->domains[0]};
         snprintf(key.name, sizeof key.name, "%s", facts->name);
@@ -103,16 +104,26 @@ static void add_pins(struct ledger *ledger, const struct engine *engine)
 
 /* ---- Everything else ------------------------------------------------------------------------------- */
 
+#define WEIGHTS "weights/"
+
+/* "weights/<id of the load>" is that model's. */
+static const char *weights_name(const struct engine *engine, const char *memory)
+{
+    uint32_t model = models_of_id(engine, strtoull(memory + sizeof WEIGHTS - 1, NULL, 10));
+    return model == UINT32_MAX ? memory : engine->executors[model]->facts.name;
+}
+
 static void add_kept(struct ledger *ledger, const struct engine *engine)
 {
     for (uint32_t i = 0; i < engine->kept.count; i++) {
         const struct kept_memory *memory = &engine->kept.items[i];
         if (strcmp(memory->name, ENGINE_POOL_NAME) == 0)
             add_pool(ledger, engine, memory->bytes);
+        else if (strncmp(memory->name, WEIGHTS, sizeof WEIGHTS - 1) == 0)
+            add(ledger, LLM_LEDGER_WEIGHTS, 0, NOBODY, weights_name(engine, memory->name),
+                memory->bytes);
         else
-            add(ledger,
-                strncmp(memory->name, "weights", 7) == 0 ? LLM_LEDGER_WEIGHTS : LLM_LEDGER_TABLES,
-                0, NOBODY, memory->name, memory->bytes);
+            add(ledger, LLM_LEDGER_TABLES, 0, NOBODY, memory->name, memory->bytes);
     }
 }
 

@@ -24,6 +24,8 @@ static struct link_event to_event(struct link *link, const int fds[CHANNEL_FDS_M
     struct link_event event = {.kind = (enum channel_kind)link->message.kind,
                                .connection = link->message.connection};
     memcpy(event.fds, fds, sizeof event.fds);
+    if (event.kind == CHANNEL_NAMES && link->message.names.alias_count <= LLM_ALIASES_MAX)
+        link->names = link->message.names;
     return event;
 }
 
@@ -69,7 +71,7 @@ enum llm_status link_read_manifest(struct link *link, link_keep *keep, void *sel
             *out_generation = link->message.generation;
             return LLM_OK;
         }
-        if (event.kind == CHANNEL_KEPT)
+        if (event.kind == CHANNEL_KEPT || event.kind == CHANNEL_MODEL)
             keep(self, &link->message, event.fds[0]);
         else
             queue(link, &event);
@@ -113,5 +115,13 @@ enum llm_status link_say(struct link *link, enum channel_kind kind, uint64_t con
     struct channel_message message = {
         .kind = kind, .generation = generation, .connection = {.id = connection_id}};
     snprintf(message.text, sizeof message.text, "%s", text);
+    return channel_send(link->socket, &message, NULL, 0, error);
+}
+
+enum llm_status link_say_model(struct link *link, enum channel_kind kind, uint64_t model_id,
+                               const char *text, struct llm_error *error)
+{
+    struct channel_message message = {.kind = kind, .model = {.id = model_id}};
+    snprintf(message.text, sizeof message.text, "%.*s", LLM_NOTE_BYTES - 1, text);
     return channel_send(link->socket, &message, NULL, 0, error);
 }

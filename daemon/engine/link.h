@@ -16,7 +16,7 @@
 #define LINK_EVENTS_MAX (2 * 1024 + 16)
 
 struct link_event {
-    enum channel_kind kind; /* ATTACH, DETACH or STOP */
+    enum channel_kind kind; /* of the kinds that the keeper sends of its own accord */
     struct channel_connection connection;
     int fds[CHANNEL_FDS_MAX];
 };
@@ -26,13 +26,15 @@ struct link {
     uint64_t tickets;          /* given out so far */
     struct link_event *events; /* [LINK_EVENTS_MAX] a ring */
     uint32_t event_head, event_count;
+    struct channel_names names; /* the last that came; an event says when they count */
     struct channel_message message;
 };
 
 /* `socket` must be a seqpacket socket with a keeper behind it. LLM_ERR_INVALID: it is not. */
 enum llm_status link_open(struct link *link, int socket, struct llm_error *error) LLM_MUST_CHECK;
 
-/* Read up to SERVE: `keep` takes over each memory that exists; everything else waits for link_next(). */
+/* Read up to SERVE: `keep` takes over each memory that exists (KEPT) and hears of each model (MODEL, no descriptor);
+ * everything else waits for link_next(). */
 typedef void link_keep(void *self, const struct channel_message *message, int fd);
 enum llm_status link_read_manifest(struct link *link, link_keep *keep, void *self,
                                    uint64_t *out_generation, struct llm_error *error)
@@ -51,5 +53,9 @@ enum llm_status link_ask(struct link *link, const struct channel_message *questi
 enum llm_status link_say(struct link *link, enum channel_kind kind, uint64_t connection_id,
                          uint64_t generation, const char *text, struct llm_error *error)
     LLM_MUST_CHECK;
+
+/* MODEL_IDLE or MODEL_FAILED, of the load `model_id`. LLM_ERR_PEER. */
+enum llm_status link_say_model(struct link *link, enum channel_kind kind, uint64_t model_id,
+                               const char *text, struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

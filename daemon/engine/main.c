@@ -1,12 +1,14 @@
 /* llmd-engine - the engine's program. Started by llmd with a channel on descriptor 3 and its settings as
- * "key=value" arguments; not for people. */
+ * "key=value" arguments, after "--load" as the loader of a model; not for people. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 #include "daemon/config.h"
 #include "daemon/engine/engine.h"
+#include "daemon/engine/loading.h"
 #include "daemon/engine/step.h"
 #include "daemon/log.h"
 
@@ -22,15 +24,15 @@ static enum llm_status read_arguments(struct config *config, int argc, char **ar
     return status;
 }
 
-static void protect(const struct config *config)
+static void protect(const struct config *config, const char *name)
 {
     enum log_level level = LOG_LEVEL_INFO;
     enum log_format format = LOG_FORMAT_LOGFMT;
     (void)log_level_parse(config->log.level, &level);
     (void)log_format_parse(config->log.format, &format);
-    log_open(level, format, config->log.lines_per_minute, "llmd-engine");
+    log_open(level, format, config->log.lines_per_minute, name);
     signal(SIGPIPE, SIG_IGN);
-    prctl(PR_SET_NAME, "llmd-engine");
+    prctl(PR_SET_NAME, name);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (!config->daemon.debugging)
         prctl(PR_SET_DUMPABLE, 0); /* a core dump would hold everybody's prompts */
@@ -51,9 +53,14 @@ int main(int argc, char **argv)
     static struct engine engine;
     static struct config config;
     struct llm_error error;
-    if (read_arguments(&config, argc, argv, &error) != LLM_OK)
+    bool load = argc > 1 && strcmp(argv[1], LOADING_ARGUMENT) == 0;
+    if (read_arguments(&config, argc - load, argv + load, &error) != LLM_OK)
         return give_up(&engine, &error);
-    protect(&config);
+    protect(&config, load ? "llmd-loader" : "llmd-engine");
+    if (load)
+        return loading_run(&engine, CHANNEL_FD, &config, &error) == LLM_OK
+                   ? EXIT_SUCCESS
+                   : give_up(&engine, &error);
     if (engine_open(&engine, CHANNEL_FD, &config, &error) != LLM_OK ||
         engine_ready(&engine, &error) != LLM_OK)
         return give_up(&engine, &error);

@@ -36,6 +36,8 @@ enum llm_status on_context_find(struct engine *engine, struct connection *connec
         return LLM_OK;
     enum llm_status status =
         find_allowed(engine, connection, submission->argument, body->flags, &on.slot, error);
+    if (status == LLM_OK)
+        status = contexts_usable(engine, on.slot, error);
     if (status == LLM_OK && runs_on(body->flags) && !(body->flags & LLM_REQUEST_BRANCH))
         status = contexts_idle(engine, on.slot, error);
     if (status == LLM_OK && (body->flags & LLM_REQUEST_BRANCH)) {

@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DEFAULT_NAME "plan"
-
 /* NULL: no memory. */
 static char *print(const struct model *model, size_t *out_bytes)
 {
@@ -19,18 +17,16 @@ static char *print(const struct model *model, size_t *out_bytes)
     return NULL;
 }
 
-enum llm_status plan_text_publish(struct kept *kept, const struct model *model,
-                                  const char *model_name, struct llm_error *error)
+enum llm_status plan_text_publish(struct kept *kept, const struct model *model, uint64_t model_id,
+                                  struct llm_error *error)
 {
     size_t bytes;
     char *text = print(model, &bytes);
     if (!text)
         return llm_fail(error, LLM_ERR_MEMORY, "no memory for the text of the plan");
     char name[CHANNEL_NAME_BYTES];
-    snprintf(name, sizeof name, DEFAULT_NAME "/%.60s", model_name);
+    snprintf(name, sizeof name, "plan/%llu", (unsigned long long)model_id);
     enum llm_status status = kept_publish(kept, name, text, bytes, error);
-    if (status == LLM_OK)
-        status = kept_publish(kept, DEFAULT_NAME, text, bytes, error);
     free(text);
     return status;
 }

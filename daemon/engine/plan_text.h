@@ -2,7 +2,7 @@
  * plan_text.h - what one step of a model computes, as text that `llmctl model plan` prints.
  *
  * Idea     The plan's kernel calls with their shapes and tensors, printed once when the model is opened and
- *          published as the memories "plan/<model>" and, for the default model, "plan".
+ *          published as the memory "plan/<id of the load>"; clients ask by name.
  * Owner    The keeper holds the memories.
  * See      daemon/model/plan.h, tools/llmctl/plan.c.
  */
@@ -12,7 +12,7 @@
 #include "daemon/engine/kept.h"
 #include "daemon/model/model.h"
 
-enum llm_status plan_text_publish(struct kept *kept, const struct model *model,
-                                  const char *model_name, struct llm_error *error) LLM_MUST_CHECK;
+enum llm_status plan_text_publish(struct kept *kept, const struct model *model, uint64_t model_id,
+                                  struct llm_error *error) LLM_MUST_CHECK;
 
 #endif

@@ -163,6 +163,8 @@ static void release_slot(struct engine *engine, uint32_t slot)
     if (engine->trial_slot == slot)
         engine->trial_slot = REQUEST_NONE;
     engine->requests_live--;
+    engine->executors[request->model]->live--;
+    report_model(engine, request->model, 0);
     engine->users.rows[request->user].requests--;
     pace_ended(&engine->pace, llm_now_ns(), engine->requests_live);
     request->place = REQUEST_FREE;

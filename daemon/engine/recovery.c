@@ -147,8 +147,7 @@ static struct connection *connection_of(struct engine *engine,
 }
 
 /* What an engine that died of a stray write might have left. */
-static bool record_whole(const struct engine *engine, const struct llm_reqtab_record *record,
-                         uint32_t *out_model)
+static bool record_whole(const struct engine *engine, const struct llm_reqtab_record *record)
 {
     uint64_t from = request_answer_start(record);
     uint64_t published = atomic_load_explicit(&record->published, memory_order_acquire);
@@ -157,8 +156,7 @@ static bool record_whole(const struct engine *engine, const struct llm_reqtab_re
            from + published <= engine->tables.context_tokens_max &&
            published <= record->body.max_tokens && record->body.stop_id_count <= LLM_STOP_IDS_MAX &&
            record->body.stop_string_count <= LLM_STOP_STRINGS_MAX &&
-           record->body.model[LLM_NAME_BYTES - 1] == '\0' &&
-           engine_find_model(engine, record->body.model, out_model, NULL) == LLM_OK;
+           record->body.model[LLM_NAME_BYTES - 1] == '\0';
 }
 
 /* The stop strings' tail, and whether the last published token was the last of its answer. */
@@ -236,6 +234,16 @@ static void tell_again(struct engine *engine, uint32_t slot)
     journal_free(engine, slot);
 }
 
+/* The keeper waits for a model's requests before it takes it away; but a model may be lost in between, to files that were
+ * written to. */
+static void end_without_model(struct engine *engine, uint32_t slot)
+{
+    request_enter(engine, slot, REQUEST_IN_LINE);
+    publish_opened(engine, slot);
+    request_end(engine, slot, CORE_FINISH_FAILED, LLM_ERR_NOT_FOUND,
+                "the model that answered it is not loaded any more");
+}
+
 static bool open_stream(struct engine *engine, uint32_t slot, struct connection *connection)
 {
     const struct llm_reqtab_record *record = &engine->tables.requests[slot];
@@ -252,11 +260,11 @@ static void resume(struct engine *engine, uint32_t slot)
 {
     struct llm_reqtab_record *record = &engine->tables.requests[slot];
     struct connection *connection = connection_of(engine, record);
-    uint32_t model;
-    bool usable = connection && record_whole(engine, record, &model);
+    uint32_t model = models_of_id(engine, record->model_id);
+    bool usable = connection && record_whole(engine, record);
     if (usable) {
-        request_init(engine, slot, connection, model);
-        usable = request_check_sampling(engine, slot, NULL) == LLM_OK &&
+        request_init(engine, slot, connection, model != UINT32_MAX ? model : 0);
+        usable = (model == UINT32_MAX || request_check_sampling(engine, slot, NULL) == LLM_OK) &&
                  open_stream(engine, slot, connection);
     }
     if (!usable) {
@@ -265,6 +273,8 @@ static void resume(struct engine *engine, uint32_t slot)
     }
     if (state_of(&record->word) == LLM_REQ_ANSWERED)
         tell_again(engine, slot);
+    else if (model == UINT32_MAX)
+        end_without_model(engine, slot);
     else if (record->leader_id != 0)
         go_on_following(engine, slot);
     else

@@ -50,17 +50,63 @@ static uint64_t last_event(const struct engine *engine)
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
-void report_opened(struct engine *engine)
+/* The default model, which may change, and which names count. */
+void report_names(struct engine *engine)
 {
     struct llm_status_engine *page = &engine->status->engine;
-    const struct executor_facts *facts = &engine->executors[0]->facts;
+    const struct executor_facts *facts = &models_default(engine)->facts;
     snprintf(page->model_name, sizeof page->model_name, "%s", facts->name);
     snprintf(page->model_text, sizeof page->model_text, "%s", facts->text);
     snprintf(page->backend_text, sizeof page->backend_text, "%s", facts->backend_text);
     store(page->block_tokens, facts->block_tokens);
     store(page->block_bytes, (uint32_t)facts->block_bytes);
-    store(page->weights_bytes, facts->weight_bytes);
-    store(page->workspace_bytes, facts->workspace_bytes);
+    /* Pairs with the acquire of the keeper, which tells whoever changed them. */
+    atomic_store_explicit(&page->names_settled, engine->models.names.number, memory_order_release);
+}
+
+void report_model(struct engine *engine, uint32_t model, uint32_t more_requests)
+{
+    struct llm_status_model *row = &engine->status->models[model];
+    store(row->requests_live, engine->executors[model]->live);
+    store(row->requests, load(row->requests) + more_requests);
+    store(row->used_ns, llm_now_ns());
+}
+
+/* A load's numbers go on under the next engine. */
+static void report_models(struct engine *engine)
+{
+    uint64_t weights = 0, workspace = 0;
+    for (uint32_t model = 0; model < ENGINE_MODELS_MAX; model++) {
+        struct llm_status_model *row = &engine->status->models[model];
+        const struct executor *executor =
+            model < engine->executor_count ? engine->executors[model] : NULL;
+        uint64_t id = executor ? executor->model_id : 0;
+        if (load(row->counted_id) != id) {
+            store(row->counted_id, 0);
+            store(row->requests, 0);
+            store(row->used_ns, 0);
+        }
+        store(row->requests_live, 0); /* those that are recovered are counted again */
+        if (!executor)
+            continue;
+        const struct executor_facts *facts = &executor->facts;
+        snprintf(row->text, sizeof row->text, "%s", facts->text);
+        store(row->context_tokens, facts->context_tokens_max);
+        store(row->weights_bytes, facts->weight_bytes);
+        store(row->workspace_bytes, facts->workspace_bytes);
+        atomic_store_explicit(&row->counted_id, id, memory_order_release);
+        weights += facts->weight_bytes;
+        workspace += facts->workspace_bytes;
+    }
+    store(engine->status->engine.weights_bytes, weights);
+    store(engine->status->engine.workspace_bytes, workspace);
+}
+
+void report_opened(struct engine *engine)
+{
+    const struct llm_status_engine *page = &engine->status->engine;
+    report_names(engine);
+    report_models(engine);
     for (uint32_t slot = 0; slot < LLM_STATUS_REQUESTS_MAX; slot++)
         store(engine->status->requests[slot].request_id, 0);
     engine->steps = load(page->counters[LLM_COUNTER_STEPS]); /* the recorder goes on */

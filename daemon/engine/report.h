@@ -44,4 +44,9 @@ void report_step(struct engine *engine, const struct core_plan *plan, uint64_t s
 /* The same counts when something changed without a step. */
 void report_counts(struct engine *engine);
 
+/* What names stand for has changed. */
+void report_names(struct engine *engine);
+/* A request of that model begins (`more_requests` 1) or ends. */
+void report_model(struct engine *engine, uint32_t model, uint32_t more_requests);
+
 #endif

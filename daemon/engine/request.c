@@ -6,6 +6,7 @@
 #include "daemon/engine/contexts.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/publish.h"
+#include "daemon/engine/report.h"
 #include "shm/check.h"
 #include "shm/clock.h"
 
@@ -80,6 +81,8 @@ void request_enter(struct engine *engine, uint32_t slot, enum request_place plac
     request->connection->stream_request[record->stream_slot] = slot + 1;
     request->connection->live_streams++;
     engine->requests_live++;
+    engine->executors[request->model]->live++;
+    report_model(engine, request->model, place == REQUEST_IN_CORE); /* recovered ones count once */
     engine->requests_in_line += place == REQUEST_IN_LINE;
     engine->users.rows[request->user].requests++;
     pace_begun(&engine->pace, llm_now_ns());
@@ -132,7 +135,8 @@ void request_init(struct engine *engine, uint32_t slot, struct connection *conne
                   uint32_t model)
 {
     struct request *request = &engine->requests[slot];
-    const struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    struct llm_reqtab_record *record = &engine->tables.requests[slot];
+    record->model_id = engine->executors[model]->model_id;
     *request = (struct request){.connection = connection,
                                 .user = connection->user,
                                 .model = model,

@@ -166,6 +166,7 @@ bool engine_step(struct engine *engine)
     publish_announce(engine);
     egress_flush(&engine->egress, engine->requests_live == 0);
     drain_settle(engine);
+    models_settle(engine);
     parking_cool(engine, started_ns);
     return any || planned;
 }

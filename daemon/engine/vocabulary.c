@@ -12,8 +12,6 @@
 #include "daemon/model/spm_file.h"
 #include "daemon/model/vocab_builder.h"
 
-#define DEFAULT_NAME "vocab"
-
 /* ---- Building -------------------------------------------------------------------------------------- */
 
 /* A file that is not there leaves NULL. */
@@ -176,19 +174,17 @@ static bool is_current(const struct kept *kept, const char *name, const struct m
 
 enum llm_status vocabulary_open(struct llm_vocab_view *out_view, struct kept *kept,
                                 const struct model_files *files, const struct model_facts *facts,
-                                const char *model_name, struct llm_error *error)
+                                const char *model_name, uint64_t model_id, struct llm_error *error)
 {
     char name[CHANNEL_NAME_BYTES];
-    snprintf(name, sizeof name, DEFAULT_NAME "/%.60s", model_name);
-    if (is_current(kept, name, facts) && is_current(kept, DEFAULT_NAME, facts))
+    snprintf(name, sizeof name, "vocab/%llu", (unsigned long long)model_id);
+    if (is_current(kept, name, facts))
         return view_kept(kept, name, out_view, error);
     void *image = NULL;
     size_t bytes = 0;
     enum llm_status status = build(files, facts, model_name, &image, &bytes, error);
     if (status == LLM_OK)
         status = kept_publish(kept, name, image, bytes, error);
-    if (status == LLM_OK)
-        status = kept_publish(kept, DEFAULT_NAME, image, bytes, error);
     free(image);
     return status == LLM_OK ? view_kept(kept, name, out_view, error) : status;
 }

@@ -146,8 +146,10 @@ static bool send_refusal(const struct keeper *keeper, int socket, const struct l
 static bool reserved_zero(const struct llm_keeper_request *request)
 {
     uint32_t any = request->reserved0;
-    for (size_t i = 0; i < sizeof request->reserved1; i++)
-        any |= request->reserved1[i];
+    if (request->verb == LLM_VERB_MODEL_LOAD || request->verb == LLM_VERB_MODEL_ALIAS)
+        return any == 0 && request->argument[sizeof request->argument - 1] == '\0';
+    for (size_t i = 0; i < sizeof request->argument; i++)
+        any |= (unsigned char)request->argument[i];
     return any == 0;
 }
 
@@ -251,11 +253,31 @@ static enum llm_status attach(struct keeper *keeper, struct client *client,
     return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
+static enum llm_status give_models(struct keeper *keeper, struct client *client,
+                                   struct llm_error *error)
+{
+    int fd;
+    enum llm_status status = registry_image(keeper, client->administrator, &fd, error);
+    if (status != LLM_OK)
+        return status;
+    struct llm_keeper_reply reply;
+    start_reply(keeper, &reply);
+    reply.memory_bytes = sizeof(struct llm_models_image);
+    bool sent = send_reply(client->socket, &reply, &fd, 1);
+    close(fd);
+    return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
+}
+
 static enum llm_status give_memory(struct keeper *keeper, struct client *client,
                                    const struct llm_keeper_request *request,
                                    struct llm_error *error)
 {
-    const struct memory *memory = memories_find(&keeper->memories, request->name);
+    char name[CHANNEL_NAME_BYTES];
+    if (strcmp(request->name, LLM_MODELS_MEMORY) == 0)
+        return give_models(keeper, client, error);
+    if (!registry_memory_name(&keeper->registry, request->name, name))
+        snprintf(name, sizeof name, "%s", request->name);
+    const struct memory *memory = memories_find(&keeper->memories, name);
     if (!memory || !(memory->flags & CHANNEL_MEMORY_PUBLIC))
         return llm_fail(error, LLM_ERR_NOT_FOUND, "there is no public memory \"%s\"",
                         request->name);
@@ -274,21 +296,63 @@ static enum llm_status give_memory(struct keeper *keeper, struct client *client,
 static const char *steering_name(uint32_t verb)
 {
     static const char *const names[LLM_VERB_COUNT] = {
-        [LLM_VERB_STOP] = "stop",     [LLM_VERB_RESTART_ENGINE] = "restart engine",
-        [LLM_VERB_DRAIN] = "drain",   [LLM_VERB_DRAIN_STOP] = "drain and stop",
+        [LLM_VERB_STOP] = "stop",
+        [LLM_VERB_RESTART_ENGINE] = "restart engine",
+        [LLM_VERB_DRAIN] = "drain",
+        [LLM_VERB_DRAIN_STOP] = "drain and stop",
         [LLM_VERB_RESUME] = "resume",
+        [LLM_VERB_MODEL_LOAD] = "load a model",
+        [LLM_VERB_MODEL_UNLOAD] = "unload a model",
+        [LLM_VERB_MODEL_ALIAS] = "change an alias",
+        [LLM_VERB_MODEL_DEFAULT] = "change the default model",
     };
     return names[verb];
+}
+
+static enum llm_status check_may_steer(const struct keeper *keeper, const struct client *client,
+                                       struct llm_error *error)
+{
+    return client->administrator
+               ? LLM_OK
+               : llm_fail(error, LLM_ERR_PERMISSION,
+                          "user %u may not steer the daemon: the daemon's user, root%s may",
+                          client->uid,
+                          keeper->config->daemon.admin_group[0] ? " and its admin_group" : "");
+}
+
+static enum llm_status change_models(struct keeper *keeper, struct client *client,
+                                     const struct llm_keeper_request *request,
+                                     struct llm_error *error)
+{
+    struct llm_keeper_reply reply;
+    start_reply(keeper, &reply);
+    enum llm_status status = check_may_steer(keeper, client, error);
+    if (status != LLM_OK)
+        return status;
+    if (request->verb == LLM_VERB_MODEL_LOAD)
+        status = registry_load(keeper, request->argument, request->name, &reply.model_id, error);
+    else if (request->verb == LLM_VERB_MODEL_UNLOAD)
+        status = registry_unload(keeper, request->name, &reply.model_id, error);
+    else if (request->verb == LLM_VERB_MODEL_ALIAS)
+        status = registry_alias(keeper, request->name, request->argument, &reply.model_id, error);
+    else
+        status = registry_set_default(keeper, request->name, &reply.model_id, error);
+    if (status != LLM_OK)
+        return status;
+    reply.names_number = keeper->registry.names_number;
+    log_event(LOG_LEVEL_INFO, "steered", log_text("verb", steering_name(request->verb)),
+              log_text("name", request->name), log_text("argument", request->argument),
+              log_count("client_pid", client->pid), log_count("uid", client->uid));
+    bool sent = send_reply(client->socket, &reply, NULL, 0);
+    return sent ? LLM_OK : llm_fail(error, LLM_ERR_PEER, "cannot answer");
 }
 
 static enum llm_status steer(struct keeper *keeper, struct client *client, uint32_t verb,
                              struct llm_error *error)
 {
-    if (!client->administrator)
-        return llm_fail(error, LLM_ERR_PERMISSION,
-                        "user %u may not steer the daemon: the daemon's user, root%s may",
-                        client->uid,
-                        keeper->config->daemon.admin_group[0] ? " and its admin_group" : "");
+    enum llm_status status = check_may_steer(keeper, client, error);
+    if (status != LLM_OK)
+        return status;
     struct llm_keeper_reply reply;
     start_reply(keeper, &reply);
     bool sent = send_reply(client->socket, &reply, NULL, 0);
@@ -326,6 +390,11 @@ static enum llm_status serve(struct keeper *keeper, struct client *client,
     case LLM_VERB_DRAIN_STOP:
     case LLM_VERB_RESUME:
         return steer(keeper, client, request->verb, error);
+    case LLM_VERB_MODEL_LOAD:
+    case LLM_VERB_MODEL_UNLOAD:
+    case LLM_VERB_MODEL_ALIAS:
+    case LLM_VERB_MODEL_DEFAULT:
+        return change_models(keeper, client, request, error);
     default:
         return llm_fail(error, LLM_ERR_UNSUPPORTED, "verb %u is not known", request->verb);
     }

@@ -19,11 +19,11 @@
 #include <sys/types.h>
 
 #include "daemon/channel.h"
+#include "daemon/keeper/asker.h"
 #include "shm/status.h"
 
 #define ENGINE_DEATHS_MAX   1000
 #define ENGINE_STOP_TIME_NS UINT64_C(5000000000) /* then it is killed */
-#define ENGINE_CHANNEL_FD   3                    /* in the child */
 
 struct keeper;
 
@@ -43,10 +43,8 @@ struct engine {
     bool has_news;
     bool told_serve, told_stop;
     uint64_t told_drain; /* the drain it knows of; 0: none */
-    bool answer_waits;
-    struct channel_message answer;
-    int answer_fd; /* -1: none; the keeper's */
-    bool answer_fd_owned;
+    uint64_t told_names; /* the change of names it knows of */
+    struct asker asker;
     /* deaths, newest last; [deaths_count] */
     uint64_t deaths_ns[ENGINE_DEATHS_MAX];
     uint32_t deaths_count;

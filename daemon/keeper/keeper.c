@@ -171,6 +171,8 @@ static enum llm_status open_parts(struct keeper *keeper, struct config *config,
     if (status == LLM_OK)
         status = open_loop(keeper, error);
     if (status == LLM_OK)
+        status = registry_open(keeper, config, error);
+    if (status == LLM_OK)
         status = engine_start(keeper, error);
     return status;
 }
@@ -188,6 +190,7 @@ enum llm_status keeper_open(struct keeper *keeper, struct config *config, int re
     memories_init(&keeper->memories);
     clients_init(&keeper->clients);
     engine_init(&keeper->engine);
+    loader_init(&keeper->loader);
     service_open(&keeper->service);
     facilities_log();
     raise_descriptor_limit(config);
@@ -208,8 +211,9 @@ static void close_one(int *fd)
 
 void keeper_close(struct keeper *keeper)
 {
-    CHECK(keeper->engine.pid == 0);
+    CHECK(keeper->engine.pid == 0 && keeper->loader.pid == 0);
     clients_close(keeper);
+    registry_close(&keeper->registry);
     status_page_close(keeper);
     memories_close(&keeper->memories);
     model_roots_close(&keeper->roots);
@@ -243,6 +247,7 @@ void keeper_stop(struct keeper *keeper)
     keeper->stopping = true;
     service_stopping(keeper);
     status_page_engine(keeper);
+    loader_stop(keeper);
     engine_stop(keeper);
 }
 
@@ -328,6 +333,14 @@ static void dispatch(struct keeper *keeper, uint64_t data)
     case KEEPER_CLIENT_PROCESS:
         clients_process_gone(keeper, index, serial);
         break;
+    case KEEPER_LOADER_PROCESS:
+        if (serial == (keeper->loader.serial & KEEPER_SERIAL_MASK))
+            loader_process_ready(keeper);
+        break;
+    case KEEPER_LOADER_CHANNEL:
+        if (serial == (keeper->loader.serial & KEEPER_SERIAL_MASK))
+            loader_channel_ready(keeper);
+        break;
     }
 }
 
@@ -383,6 +396,7 @@ static int expire(struct keeper *keeper)
     next_ns = earlier(next_ns, engine_expire(keeper, now_ns));
     next_ns = earlier(next_ns, heartbeat_expire(keeper, now_ns));
     next_ns = earlier(next_ns, drain_expire(keeper, now_ns));
+    next_ns = earlier(next_ns, registry_expire(keeper, now_ns));
     next_ns = earlier(next_ns, expire_idle(keeper, now_ns));
     next_ns = earlier(next_ns, resume_accepting(keeper, now_ns));
     next_ns = earlier(next_ns, count_descriptors(keeper, now_ns));
@@ -395,7 +409,7 @@ static int expire(struct keeper *keeper)
 
 int keeper_run(struct keeper *keeper)
 {
-    while (!keeper->stopping || keeper->engine.pid != 0) {
+    while (!keeper->stopping || keeper->engine.pid != 0 || keeper->loader.pid != 0) {
         int wait_ms = expire(keeper);
         engine_tell(keeper);
         struct epoll_event events[EVENTS_AT_ONCE];

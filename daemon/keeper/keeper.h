@@ -18,9 +18,11 @@
 #include "daemon/keeper/drain.h"
 #include "daemon/keeper/engine.h"
 #include "daemon/keeper/heartbeat.h"
+#include "daemon/keeper/loader.h"
 #include "daemon/keeper/memories.h"
 #include "daemon/keeper/model_roots.h"
 #include "daemon/keeper/place.h"
+#include "daemon/keeper/registry.h"
 #include "daemon/keeper/service.h"
 #include "shm/status_file.h"
 
@@ -31,7 +33,9 @@ enum keeper_event {
     KEEPER_ENGINE_PROCESS,
     KEEPER_ENGINE_CHANNEL,
     KEEPER_CLIENT_SOCKET,
-    KEEPER_CLIENT_PROCESS
+    KEEPER_CLIENT_PROCESS,
+    KEEPER_LOADER_PROCESS,
+    KEEPER_LOADER_CHANNEL
 };
 #define KEEPER_SERIAL_MASK 0xffffffu
 
@@ -48,6 +52,8 @@ struct keeper {
     struct model_roots roots;
     struct clients clients;
     struct engine engine;
+    struct registry registry;
+    struct loader loader;
     struct drain drain;
     struct heartbeat heartbeat;
     struct service service;

@@ -100,6 +100,54 @@ static enum llm_status find_model(struct model_roots *roots, char *preset, size_
     return find_by_name(roots, name, preset, bytes, error);
 }
 
+/* What follows the root in `path`; NULL when the path is not beneath it, or not the file that the root is for. */
+static const char *beneath(const struct model_root *root, const char *path)
+{
+    size_t bytes = strlen(root->path);
+    if (strncmp(path, root->path, bytes) != 0 || path[bytes] != '/')
+        return NULL;
+    const char *rest = path + bytes + 1;
+    return root->only.gguf[0] == '\0' || model_place_holds(&root->only, rest) ? rest : NULL;
+}
+
+static bool allowed(const struct model_roots *roots, const char *path)
+{
+    for (uint32_t i = 0; i < roots->count; i++) {
+        const struct model_root *root = &roots->roots[i];
+        if (beneath(root, path) || (root->only.gguf[0] == '\0' && strcmp(root->path, path) == 0))
+            return true;
+    }
+    return false;
+}
+
+static enum llm_status find_allowed(const struct model_roots *roots, const char *path,
+                                    char *out_path, size_t bytes, struct llm_error *error)
+{
+    struct model_place place;
+    enum llm_status status = model_place_find(path, &place, error);
+    if (status == LLM_OK)
+        status = model_place_path(&place, out_path, bytes, error);
+    if (status == LLM_OK && !allowed(roots, out_path))
+        return llm_fail(error, LLM_ERR_PERMISSION,
+                        "%s is not beneath a model directory (models.directories)", out_path);
+    return status;
+}
+
+enum llm_status model_roots_find(const struct model_roots *roots, const char *what, char *out_path,
+                                 size_t bytes, struct llm_error *error)
+{
+    if (strcmp(what, "echo") == 0) {
+        snprintf(out_path, bytes, "echo");
+        return LLM_OK;
+    }
+    if (what[0] == '/')
+        return find_allowed(roots, what, out_path, bytes, error);
+    if (what[0] == '\0' || strchr(what, '/') || strcmp(what, ".") == 0 || strcmp(what, "..") == 0)
+        return llm_fail(error, LLM_ERR_INVALID,
+                        "\"%s\" is neither a model's name nor an absolute path", what);
+    return find_by_name(roots, what, out_path, bytes, error);
+}
+
 enum llm_status model_roots_open(struct model_roots *roots, struct config *config,
                                  struct llm_error *error)
 {
@@ -121,16 +169,6 @@ void model_roots_close(struct model_roots *roots)
     for (uint32_t i = 0; i < roots->count; i++)
         close(roots->roots[i].fd);
     roots->count = 0;
-}
-
-/* What follows the root in `path`; NULL when the path is not beneath it, or not the file that the root is for. */
-static const char *beneath(const struct model_root *root, const char *path)
-{
-    size_t bytes = strlen(root->path);
-    if (strncmp(path, root->path, bytes) != 0 || path[bytes] != '/')
-        return NULL;
-    const char *rest = path + bytes + 1;
-    return root->only.gguf[0] == '\0' || model_place_holds(&root->only, rest) ? rest : NULL;
 }
 
 /* A file that an administrator named may be a link to anywhere (downloads into a cache are); what a directory

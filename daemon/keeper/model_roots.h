@@ -42,6 +42,11 @@ enum llm_status model_roots_open(struct model_roots *roots, struct config *confi
                                  struct llm_error *error) LLM_MUST_CHECK;
 void model_roots_close(struct model_roots *roots);
 
+/* The directory of the model `what`: a name, or an absolute directory beneath a root; "echo" stays as it is.
+ * NOT_FOUND, INVALID, PERMISSION. */
+enum llm_status model_roots_find(const struct model_roots *roots, const char *what, char *out_path,
+                                 size_t bytes, struct llm_error *error) LLM_MUST_CHECK;
+
 /* Open the file at `path`. LLM_ERR_PERMISSION: not beneath a root; LLM_ERR_NOT_FOUND; LLM_ERR_SYSTEM. */
 enum llm_status model_roots_open_file(const struct model_roots *roots, const char *path,
                                       int *out_fd, struct llm_error *error) LLM_MUST_CHECK;

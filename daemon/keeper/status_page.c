@@ -145,10 +145,11 @@ static uint32_t count_passing(const struct keeper *keeper)
 {
     const struct engine *engine = &keeper->engine;
     int count = (engine->pidfd >= 0) + (engine->channel >= 0) + (keeper->ready_fd >= 0) +
-                (engine->answer_fd_owned && engine->answer_fd >= 0);
+                (engine->asker.answer_fd_owned && engine->asker.answer_fd >= 0) +
+                (keeper->loader.pidfd >= 0) + (keeper->loader.channel >= 0);
     for (int i = 0; i < MEMORIES_MAX; i++)
         count += keeper->memories.items[i].fd >= 0;
-    return (uint32_t)count;
+    return (uint32_t)count + registry_descriptors(&keeper->registry);
 }
 
 static uint32_t count_held(void)

@@ -3,6 +3,12 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+enum llm_status model_memory_changed(struct llm_error *error)
+{
+    return llm_fail(error, LLM_ERR_CORRUPT,
+                    "the model's files were changed in place after it was loaded: load it again");
+}
+
 static enum llm_status pages_take(void *self, const char *name, size_t bytes, void **out_address,
                                   bool *out_kept, struct llm_error *error)
 {

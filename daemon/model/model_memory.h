@@ -21,8 +21,12 @@ struct model_memory {
      * Kept memory has exactly `bytes`; the implementation drops a piece of another size and makes anew. */
     enum llm_status (*take)(void *self, const char *name, size_t bytes, void **out_address,
                             bool *out_kept, struct llm_error *error);
+    bool
+        kept_only; /* weights that are not kept whole, for these very files, are a failure: nothing is read again */
     void *self;
 };
+/* What that failure is: LLM_ERR_CORRUPT. */
+LLM_MUST_CHECK enum llm_status model_memory_changed(struct llm_error *error);
 
 /* Anonymous pages of this process, never kept; all go back with model_pages_close(). */
 #define MODEL_PAGES_PIECES_MAX 16

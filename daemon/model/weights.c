@@ -460,7 +460,8 @@ static enum llm_status find_or_pack(struct packing *p, struct llm_error *error)
     const struct weights_header *header = address;
     w->kept = survived && is_packed(header, identity);
     if (!w->kept)
-        status = pack_all(p, identity, error);
+        status = p->source->memory->kept_only ? model_memory_changed(error)
+                                              : pack_all(p, identity, error);
     if (status == LLM_OK && mprotect(address, w->bytes, PROT_READ) != 0)
         status = llm_fail_errno(error, LLM_ERR_SYSTEM, errno, "cannot make the weights read-only");
     if (status == LLM_OK)

@@ -75,7 +75,7 @@ START_TEST(a_wrong_request_is_answered_with_its_status)
     struct llm_keeper_request request = raw_hello(77);
     ck_assert_int_eq(raw_ask(fd, &request, sizeof request), LLM_ERR_UNSUPPORTED);
     request = raw_hello(LLM_VERB_ATTACH);
-    request.reserved1[100] = 1;
+    request.argument[100] = 1;
     ck_assert_int_eq(raw_ask(fd, &request, sizeof request), LLM_ERR_INVALID);
     request = raw_hello(LLM_VERB_MEMORY);
     ck_assert_int_eq(raw_ask(fd, &request, sizeof request), LLM_ERR_NOT_FOUND);

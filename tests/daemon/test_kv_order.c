@@ -25,7 +25,7 @@ static void setup(void)
     memset(memory, 0, sizeof memory);
     struct arena arena = arena_over(memory, sizeof memory);
     effect_list_init(&effects, &arena, 16384);
-    kv_pool_init(&pool, &arena, &effects, SLABS, (const uint32_t[]){SLAB_BLOCKS}, 1);
+    kv_pool_init(&pool, &arena, &effects, SLABS, (const uint32_t[]){SLAB_BLOCKS}, 1, 0);
     arena_freeze(&arena);
 }
 

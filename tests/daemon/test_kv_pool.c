@@ -25,7 +25,7 @@ static void open_pool(const uint32_t *slab_blocks, uint32_t model_count)
     memset(memory, 0, sizeof memory);
     struct arena arena = arena_over(memory, sizeof memory);
     effect_list_init(&effects, &arena, 4096);
-    kv_pool_init(&pool, &arena, &effects, SLABS, slab_blocks, model_count);
+    kv_pool_init(&pool, &arena, &effects, SLABS, slab_blocks, model_count, 0);
     arena_freeze(&arena);
 }
 

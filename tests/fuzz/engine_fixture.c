@@ -86,6 +86,12 @@ static void *play_keeper(void *self)
         keep(socket, CHANNEL_NAME_CTL, LLM_PAGE_BYTES);
         keep(socket, CHANNEL_NAME_STATUS, sizeof(struct llm_status_file));
     }
+    tell(socket,
+         &(struct channel_message){.kind = CHANNEL_MODEL,
+                                   .model = {.id = 1, .version = 1},
+                                   .name = EXECUTOR_ECHO_NAME,
+                                   .path = EXECUTOR_ECHO_NAME},
+         -1);
     tell_attached(fixture, socket);
     tell(socket,
          &(struct channel_message){.kind = CHANNEL_SERVE, .generation = ++fixture->generation}, -1);
@@ -103,10 +109,10 @@ static void *play_keeper(void *self)
 /* ---- What the echo does without -------------------------------------------------------------------- */
 
 enum llm_status executor_model_open(struct executor **out_executor, struct engine *engine,
-                                    const char *path, struct llm_error *error)
+                                    const struct model_spec *spec, struct llm_error *error)
 {
     (void)out_executor, (void)engine;
-    return llm_fail(error, LLM_ERR_UNSUPPORTED, "%s: this engine only has the echo", path);
+    return llm_fail(error, LLM_ERR_UNSUPPORTED, "%s: this engine only has the echo", spec->path);
 }
 
 void kernel_stream_close(struct kernel_stream *stream)

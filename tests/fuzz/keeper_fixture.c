@@ -122,6 +122,7 @@ static void publish(struct keeper *keeper, const char *name)
 void keeper_fixture_begin(struct keeper_fixture *fixture)
 {
     int ends[2];
+    struct llm_error error;
     struct keeper *keeper = &fixture->keeper;
     if (!fixture->made)
         make(fixture);
@@ -129,6 +130,8 @@ void keeper_fixture_begin(struct keeper_fixture *fixture)
     keep(keeper, CHANNEL_NAME_CTL, keeper->ctl_fd);
     publish(keeper, "vocab");
     engine_init(&keeper->engine);
+    loader_init(&keeper->loader);
+    CHECK(registry_open(keeper, &fixture->config, &error) == LLM_OK);
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     keeper->engine.pid = getpid();
     keeper->engine.generation = 1;
@@ -149,8 +152,8 @@ void keeper_fixture_end(struct keeper_fixture *fixture)
     clients_close(keeper);
     clients_init(&keeper->clients);
     memories_close(&keeper->memories);
-    if (keeper->engine.answer_fd_owned && keeper->engine.answer_fd >= 0)
-        close(keeper->engine.answer_fd);
+    asker_forget(&keeper->engine.asker);
+    registry_close(&keeper->registry);
     if (keeper->engine.channel >= 0)
         close(keeper->engine.channel);
     close(fixture->engine);

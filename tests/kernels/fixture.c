@@ -136,3 +136,20 @@ struct fixture_worst fixture_compare(const float *got, const float *want, size_t
     }
     return worst;
 }
+
+double *fixture_linear_tolerance(int32_t T, int32_t N, int32_t K, const float *x, const float *w,
+                                 const float *bias, const float *before)
+{
+    double *tolerance = malloc((size_t)T * (size_t)N * sizeof *tolerance);
+    for (int32_t t = 0; t < T; t++) {
+        for (int32_t n = 0; n < N; n++) {
+            size_t i = (size_t)t * (size_t)N + (size_t)n;
+            double sum =
+                (bias ? fabs((double)bias[n]) : 0) + (before ? fabs((double)before[i]) : 0);
+            for (int32_t k = 0; k < K; k++)
+                sum += fabs((double)x[t * K + k] * (double)w[n * K + k]);
+            tolerance[i] = (K + 2) * 0x1p-24 * 1.01 * sum; /* 1.01: w before it was rounded */
+        }
+    }
+    return tolerance;
+}

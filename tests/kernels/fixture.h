@@ -46,4 +46,9 @@ struct fixture_worst {
 struct fixture_worst fixture_compare(const float *got, const float *want, size_t count,
                                      const double *tolerance, double tolerance_of_all);
 
+/* Of each output of linear [T, N]: what its terms sum to in absolute value, times (K + 2) 2^-24; caller frees.
+ *   x [T, K], w [N, K], bias [N] or NULL, before [T, N] (what mode ADD adds to) or NULL */
+double *fixture_linear_tolerance(int32_t T, int32_t N, int32_t K, const float *x, const float *w,
+                                 const float *bias, const float *before);
+
 #endif

@@ -4,6 +4,7 @@
  * states. Each table prints the element that came closest to its tolerance; a failure names it.
  */
 #include "tests/kernels/fixture.h"
+#include "tests/kernels/shapes.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -57,46 +58,6 @@ static void report_print(const struct report *report)
            report->ratio, report->where);
 }
 
-struct linear_shape {
-    int32_t T, N, K;
-    const char *why;
-};
-
-static const struct linear_shape linear_shapes[] = {
-    {1, 1, 1, "the smallest"},
-    {1, 64, 64, "a model of 260 thousand parameters, one row"},
-    {1, 65, 33, "one output beyond whole panels, odd inputs"},
-    {2, 130, 40, "two rows"},
-    {3, 97, 17, "three rows, panels left over"},
-    {4, 33, 129, "four rows"},
-    {5, 7, 300, "less than any panel"},
-    {6, 96, 256, "one full tile"},
-    {7, 31, 257, "two heights of tiles, one input beyond a stretch"},
-    {13, 200, 600, "stretches, the last one short"},
-    {96, 48, 128, "exactly one block of rows"},
-    {97, 40, 140, "one row beyond a block"},
-    {200, 24, 1030, "blocks of rows by stretches"},
-    {3, 2000, 48, "a vocabulary"},
-};
-
-/* What the terms of each output sum to in absolute value, times (K + 2) 2^-24. */
-static double *linear_tolerance(const struct linear_shape *s, const float *x, const float *w,
-                                const float *bias, const float *before)
-{
-    double *tolerance = malloc((size_t)s->T * (size_t)s->N * sizeof *tolerance);
-    for (int32_t t = 0; t < s->T; t++) {
-        for (int32_t n = 0; n < s->N; n++) {
-            size_t i = (size_t)t * (size_t)s->N + (size_t)n;
-            double sum =
-                (bias ? fabs((double)bias[n]) : 0) + (before ? fabs((double)before[i]) : 0);
-            for (int32_t k = 0; k < s->K; k++)
-                sum += fabs((double)x[t * s->K + k] * (double)w[n * s->K + k]);
-            tolerance[i] = (s->K + 2) * 0x1p-24 * 1.01 * sum; /* 1.01: w before it was rounded */
-        }
-    }
-    return tolerance;
-}
-
 static void linear_case(struct report *report, const struct linear_shape *s,
                         enum kernel_dtype dtype, bool with_bias, enum kernel_linear_mode mode)
 {
@@ -107,7 +68,8 @@ static void linear_case(struct report *report, const struct linear_shape *s,
     float *want = mode == KERNEL_LINEAR_ADD ? fixture_floats(outputs, 1) : fixture_nans(outputs);
     float *got = malloc(outputs * sizeof *got);
     memcpy(got, want, outputs * sizeof *got);
-    double *tolerance = linear_tolerance(s, x, w, bias, mode == KERNEL_LINEAR_ADD ? want : NULL);
+    double *tolerance = fixture_linear_tolerance(s->T, s->N, s->K, x, w, bias,
+                                                 mode == KERNEL_LINEAR_ADD ? want : NULL);
     struct kernel_matrix fast = fixture_matrix(cpu, dtype, s->N, s->K, w);
     struct kernel_matrix plain = fixture_matrix(reference, dtype, s->N, s->K, w);
 
@@ -126,7 +88,7 @@ START_TEST(linear_is_within_its_tolerance)
     if (!open_streams(_i, 1))
         return;
     struct report report = {.op = "linear"};
-    for (size_t i = 0; i < sizeof linear_shapes / sizeof linear_shapes[0]; i++)
+    for (int i = 0; i < LINEAR_SHAPES; i++)
         for (int dtype = 0; dtype < KERNEL_DTYPE_COUNT; dtype++) {
             linear_case(&report, &linear_shapes[i], (enum kernel_dtype)dtype, false,
                         KERNEL_LINEAR_STORE);
@@ -225,27 +187,6 @@ START_TEST(packing_converts_between_all_formats_and_joins_tensors_anywhere)
     close_streams();
 }
 END_TEST
-
-struct row_shape {
-    int32_t T, D;
-    const char *why;
-};
-
-static const struct row_shape row_shapes[] = {
-    {1, 1, "the smallest"},
-    {1, 64, "a small model, one row"},
-    {3, 5, "less than a vector"},
-    {2, 100, "vectors left over"},
-    {1, 288, "a model's width"},
-    {5, 127, "one element short of whole vectors"},
-    {4, 4096, "a large model"},
-    {1, 8192, "the longest sums"},
-    {70, 513, "many rows, all threads"},
-};
-
-enum {
-    ROW_SHAPES = sizeof row_shapes / sizeof row_shapes[0]
-};
 
 START_TEST(rmsnorm_is_within_its_tolerance)
 {
@@ -354,17 +295,10 @@ START_TEST(rope_is_within_its_tolerance)
 {
     if (!open_streams(_i, 7))
         return;
-    static const struct {
-        int32_t T, H, D, R, P;
-        const char *why;
-    } shapes[] = {{1, 1, 2, 2, 3, "one pair"},
-                  {5, 12, 8, 8, 512, "less than a vector in each half"},
-                  {3, 4, 44, 44, 4096, "halves that end inside a vector"},
-                  {9, 40, 128, 128, 8192, "a large model"},
-                  {2, 3, 80, 32, 100, "the rest of a head stays"}};
     struct report report = {.op = "rope"};
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        int32_t T = shapes[i].T, H = shapes[i].H, D = shapes[i].D, R = shapes[i].R, P = shapes[i].P;
+    for (int i = 0; i < ROPE_SHAPES; i++) {
+        const struct rope_shape *r = &rope_shapes[i];
+        int32_t T = r->T, H = r->H, D = r->D, R = r->R, P = r->P;
         int32_t stride = H * D + 5, positions[16];
         size_t count = (size_t)T * (size_t)stride;
         double *frequencies = malloc((size_t)R * sizeof *frequencies);
@@ -389,7 +323,7 @@ START_TEST(rope_is_within_its_tolerance)
         reference->ops->rope(reference, want, stride, positions, &rope, T, H, D);
         char shape[80];
         snprintf(shape, sizeof shape, "T=%d H=%d D=%d R=%d", T, H, D, R);
-        report_add(&report, fixture_compare(got, want, count, tolerance, 0), shape, shapes[i].why);
+        report_add(&report, fixture_compare(got, want, count, tolerance, 0), shape, r->why);
         free(frequencies), free(table), free(got), free(want), free(tolerance);
     }
     report_print(&report);
@@ -425,36 +359,6 @@ START_TEST(ops_that_move_or_add_are_exact)
     close_streams();
 }
 END_TEST
-
-struct attention_shape {
-    int32_t H, G, D, B, window;
-    enum kernel_dtype dtype;
-    struct {
-        int32_t before, rows; /* positions already there, rows of this step */
-    } sequences[4];           /* ends at rows == 0 */
-    const char *why;
-};
-
-static const struct attention_shape attention_shapes[] = {
-    {1, 1, 2, 1, 0, KERNEL_F32, {{0, 1}}, "the smallest: one key, weight one"},
-    {8, 4, 8, 16, 0, KERNEL_F32, {{0, 9}}, "stories260K, a prompt"},
-    {8,
-     4,
-     8,
-     16,
-     0,
-     KERNEL_F32,
-     {{200, 1}, {63, 1}, {64, 1}, {65, 1}},
-     "decode around a span's end"},
-    {6, 6, 20, 16, 0, KERNEL_F32, {{0, 130}}, "no groups, a head that ends inside a vector"},
-    {9, 3, 64, 32, 0, KERNEL_BF16, {{70, 45}, {0, 3}}, "groups of three, chunks of a prompt"},
-    {4, 1, 128, 64, 0, KERNEL_BF16, {{500, 1}, {0, 70}}, "all heads on one key head"},
-    {2, 2, 256, 16, 0, KERNEL_F32, {{0, 66}}, "the widest head"},
-    {4, 2, 34, 24, 0, KERNEL_BF16, {{100, 20}}, "blocks that do not divide a span"},
-    {4, 2, 16, 16, 50, KERNEL_F32, {{0, 140}, {300, 1}}, "a window inside a span and across"},
-    {4, 4, 16, 16, 64, KERNEL_BF16, {{127, 3}, {128, 40}}, "a window of one span"},
-    {2, 1, 16, 16, 1, KERNEL_F32, {{64, 2}}, "a window of one: the value itself"},
-};
 
 static void attention_case(struct report *report, const struct attention_shape *s)
 {
@@ -502,7 +406,7 @@ START_TEST(attention_is_within_its_tolerance_and_reads_no_unwritten_key)
     if (!open_streams(_i, 9))
         return;
     struct report report = {.op = "attention"};
-    for (size_t i = 0; i < sizeof attention_shapes / sizeof attention_shapes[0]; i++)
+    for (int i = 0; i < ATTENTION_SHAPES; i++)
         attention_case(&report, &attention_shapes[i]);
     report_print(&report);
     close_streams();

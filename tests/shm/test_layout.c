@@ -11,6 +11,7 @@
 
 #include "daemon/channel.h"
 #include "shm/layout.h"
+#include "shm/models.h"
 #include "shm/status_file.h"
 #include "shm/tables.h"
 
@@ -63,6 +64,12 @@ static const struct {
     S(llm_top),
     S(llm_in_force),
     S(llm_steering_record),
+    S(llm_models_image),
+    S(llm_model_record),
+    S(llm_model_alias),
+    S(llm_status_model),
+    S(channel_model),
+    S(channel_names),
 };
 
 #define F(structure, field)                                    \
@@ -221,7 +228,7 @@ static const struct {
     F(llm_keeper_request, verb),
     F(llm_keeper_request, reserved0),
     F(llm_keeper_request, name),
-    F(llm_keeper_request, reserved1),
+    F(llm_keeper_request, argument),
     F(llm_keeper_reply, magic),
     F(llm_keeper_reply, abi_major),
     F(llm_keeper_reply, abi_minor),
@@ -233,6 +240,8 @@ static const struct {
     F(llm_keeper_reply, geometry),
     F(llm_keeper_reply, status_name),
     F(llm_keeper_reply, message),
+    F(llm_keeper_reply, model_id),
+    F(llm_keeper_reply, names_number),
     F(llm_keeper_reply, reserved),
     F(llm_table_header, magic),
     F(llm_table_header, abi_major),
@@ -266,7 +275,7 @@ static const struct {
     F(llm_reqtab_record, gid),
     F(llm_reqtab_record, context_id),
     F(llm_reqtab_record, leader_id),
-    F(llm_reqtab_record, reserved),
+    F(llm_reqtab_record, model_id),
     F(llm_reqtab_record, body),
     F(llm_reqtab_record, stop_ids),
     F(llm_reqtab_record, stop_string_length),
@@ -345,6 +354,7 @@ static const struct {
     F(llm_status_engine, weights_bytes),
     F(llm_status_engine, workspace_bytes),
     F(llm_status_engine, recovery_ns),
+    F(llm_status_engine, names_settled),
     F(llm_status_engine, counters),
     F(llm_status_connection, connection_id),
     F(llm_status_connection, pid),
@@ -396,6 +406,7 @@ static const struct {
     F(llm_status_file, keeper_errors),
     F(llm_status_file, engine_errors),
     F(llm_status_file, events),
+    F(llm_status_file, models),
     F(channel_connection, id),
     F(channel_connection, slot),
     F(channel_connection, pid),
@@ -405,6 +416,56 @@ static const struct {
     F(channel_connection, group_count),
     F(channel_connection, geometry),
     F(channel_connection, groups),
+    F(llm_models_image, magic),
+    F(llm_models_image, model_count),
+    F(llm_models_image, alias_count),
+    F(llm_models_image, names_number),
+    F(llm_models_image, names_settled),
+    F(llm_models_image, models),
+    F(llm_models_image, aliases),
+    F(llm_models_image, reserved),
+    F(llm_model_record, id),
+    F(llm_model_record, slot),
+    F(llm_model_record, version),
+    F(llm_model_record, state),
+    F(llm_model_record, flags),
+    F(llm_model_record, context_tokens),
+    F(llm_model_record, requests_live),
+    F(llm_model_record, requests),
+    F(llm_model_record, weights_bytes),
+    F(llm_model_record, loaded_bytes),
+    F(llm_model_record, workspace_bytes),
+    F(llm_model_record, load_ns),
+    F(llm_model_record, idle_ns),
+    F(llm_model_record, name),
+    F(llm_model_record, text),
+    F(llm_model_record, path),
+    F(llm_model_record, reason),
+    F(llm_model_record, reserved),
+    F(llm_model_alias, name),
+    F(llm_model_alias, model_id),
+    F(llm_status_model, model_id),
+    F(llm_status_model, state),
+    F(llm_status_model, version),
+    F(llm_status_model, name),
+    F(llm_status_model, counted_id),
+    F(llm_status_model, context_tokens),
+    F(llm_status_model, requests_live),
+    F(llm_status_model, requests),
+    F(llm_status_model, weights_bytes),
+    F(llm_status_model, workspace_bytes),
+    F(llm_status_model, used_ns),
+    F(llm_status_model, text),
+    F(channel_model, id),
+    F(channel_model, slot),
+    F(channel_model, version),
+    F(channel_model, flags),
+    F(channel_model, reserved),
+    F(channel_names, number),
+    F(channel_names, default_id),
+    F(channel_names, draining_slots),
+    F(channel_names, alias_count),
+    F(channel_names, aliases),
     F(channel_message, magic),
     F(channel_message, kind),
     F(channel_message, ticket),
@@ -416,6 +477,8 @@ static const struct {
     F(channel_message, name),
     F(channel_message, path),
     F(channel_message, text),
+    F(channel_message, model),
+    F(channel_message, names),
 };
 
 #define N(name)                 \
@@ -426,6 +489,12 @@ static const struct {
     const char *name;
     uint64_t number;
 } numbers[] = {
+    N(LLM_MODEL_FREE),
+    N(LLM_MODEL_LOADING),
+    N(LLM_MODEL_LOADED),
+    N(LLM_MODEL_READY),
+    N(LLM_MODEL_DRAINING),
+    N(LLM_MODEL_FAILED),
     N(LLM_VERB_ATTACH),
     N(LLM_VERB_MEMORY),
     N(LLM_VERB_STOP),
@@ -433,6 +502,10 @@ static const struct {
     N(LLM_VERB_DRAIN),
     N(LLM_VERB_DRAIN_STOP),
     N(LLM_VERB_RESUME),
+    N(LLM_VERB_MODEL_LOAD),
+    N(LLM_VERB_MODEL_UNLOAD),
+    N(LLM_VERB_MODEL_ALIAS),
+    N(LLM_VERB_MODEL_DEFAULT),
     N(LLM_FD_CTL),
     N(LLM_FD_UP),
     N(LLM_FD_DOWN),
@@ -558,6 +631,8 @@ static const struct {
     N(CHANNEL_DRAIN),
     N(CHANNEL_RESUME),
     N(CHANNEL_BEAT),
+    N(CHANNEL_MODEL),
+    N(CHANNEL_NAMES),
     N(CHANNEL_ALLOC),
     N(CHANNEL_OPEN),
     N(CHANNEL_DEPOSIT),
@@ -567,6 +642,8 @@ static const struct {
     N(CHANNEL_READY),
     N(CHANNEL_FAILED),
     N(CHANNEL_DRAINED),
+    N(CHANNEL_MODEL_IDLE),
+    N(CHANNEL_MODEL_FAILED),
     N(LLM_OK),
     N(LLM_ERR_INVALID),
     N(LLM_ERR_NOT_FOUND),
@@ -593,11 +670,12 @@ static const struct {
     N(LLM_MESSAGE_MAGIC),
     N(LLM_TABLE_MAGIC),
     N(LLM_STATUS_MAGIC),
+    N(LLM_MODELS_MAGIC),
     N(CHANNEL_MAGIC),
 };
 
 /* The lists above are whole: these fail when one of them grew. */
-static_assert(LLM_VERB_COUNT == LLM_VERB_RESUME + 1, "list the new verb");
+static_assert(LLM_VERB_COUNT == LLM_VERB_MODEL_DEFAULT + 1, "list the new verb");
 static_assert(LLM_ATTACH_FDS == LLM_FD_TO_CLIENT + 1, "list the new descriptor");
 static_assert(LLM_OP_COUNT == LLM_OP_CONTEXT + 1, "list the new operation");
 static_assert(LLM_CONTEXT_VERB_COUNT == LLM_CONTEXT_LEDGER + 1, "list the new context verb");

@@ -58,6 +58,8 @@ client/slot_table.c|table->end_count|the process's own memory
 client/slot_table.c|table->closing_branches|the process's own memory
 daemon/engine/report.c|#define store|relaxed numbers for llmctl; no engine reads them to go on
 daemon/engine/report.c|store(|the same
+daemon/engine/report.c|atomic_store_explicit(&page->names_settled|the same
+daemon/engine/report.c|atomic_store_explicit(&row->counted_id|the same
 daemon/engine/report.c|atomic_store_explicit(&row->request_id|the same
 daemon/engine/report.c|atomic_store_explicit(&entry->step|the same
 daemon/engine/report.c|atomic_store_explicit(&entry->number|the same: only where its ring goes on

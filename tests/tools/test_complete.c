@@ -235,7 +235,7 @@ START_TEST(bash_completes_verbs_options_values_and_files)
 {
     complete_in_bash("llmctl sta");
     ck_assert_str_eq(out, "status\n");
-    complete_in_bash("llmctl model ");
+    complete_in_bash("llmctl model p");
     ck_assert_str_eq(out, "plan\n");
     complete_in_bash("llmctl generate --model e");
     ck_assert_str_eq(out, "echo\n");

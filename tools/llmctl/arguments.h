@@ -78,6 +78,10 @@ struct arguments {
     uint64_t last_ns; /* 0: all there is */
     const char *output_file;
 
+    /* load */
+    const char *name;
+    const char *alias;
+
     /* drain */
     bool stay;
 

@@ -68,19 +68,43 @@ static void offer_requests(const struct completion *at)
     free(view);
 }
 
-static void offer_models(const struct completion *at)
-{
-    struct status_view *view;
-    if (daemon_look(&at->ask, &view, NULL) != LLM_OK)
-        return;
-    offer_live(at, view->model_name, view->model_text);
-    free(view);
-}
-
 static void leave(int signal_number)
 {
     (void)signal_number;
     _exit(0);
+}
+
+/* As the status file lists them, also while the daemon hangs. False: this user may not read it. */
+static bool offer_listed_models(const struct completion *at)
+{
+    struct status_view *view;
+    if (daemon_look(&at->ask, &view, NULL) != LLM_OK)
+        return false;
+    for (uint32_t i = 0; i < view->model_count; i++)
+        offer_live(at, view->model_names[i], "a model");
+    if (view->model_count == 0)
+        offer_live(at, view->model_name, view->model_text);
+    free(view);
+    return true;
+}
+
+/* Models by name, and what else stands for them. */
+static void offer_models(const struct completion *at, bool aliases)
+{
+    llm_connection *connection;
+    llm_models models;
+    bool listed = offer_listed_models(at);
+    fflush(at->out);
+    signal(SIGALRM, leave);
+    if ((listed && !aliases) || llmctl_connect(&at->ask, false, &connection, NULL) != LLM_OK)
+        return;
+    if (llm_models_list(connection, &models, NULL) == LLM_OK) {
+        for (uint32_t i = 0; !listed && i < models.model_count; i++)
+            offer_live(at, models.models[i].name, models.models[i].text);
+        for (uint32_t i = 0; aliases && i < models.alias_count; i++)
+            offer_live(at, models.aliases[i].name, "an alias");
+    }
+    llm_disconnect(connection);
 }
 
 /* Those of the daemon that this user may read; nobody's is started. */
@@ -225,7 +249,7 @@ static void offer_value(const struct completion *at, const char *name, const cha
     else if (strcmp(name, "instance") == 0)
         offer_daemons(at, false);
     else if (strcmp(name, "model") == 0)
-        offer_models(at);
+        offer_models(at, true);
     else if (strcmp(name, "set") == 0)
         offer_keys(at, "=");
     else if (strstr(shape, "KEY"))
@@ -357,6 +381,8 @@ static void complete_llmctl(struct completion *at)
     else if (begins_with(line.verb->shape, "CONTEXT") &&
              (line.positionals == 0 || strstr(line.verb->shape, "...")))
         offer_contexts(at);
+    else if (strcmp(line.verb->shape, "MODEL") == 0 || strncmp(line.verb->shape, "ALIAS", 5) == 0)
+        offer_models(at, line.verb->shape[0] == 'A' && line.positionals == 0);
     else if (line.verb->shape[0])
         offer_value(at, line.verb->noun, line.verb->shape);
 }

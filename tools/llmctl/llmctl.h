@@ -75,6 +75,12 @@ enum llmctl_exit llmctl_engine_restart(const struct arguments *arguments); /* st
 enum llmctl_exit llmctl_config_check(const struct arguments *arguments);   /* config.c */
 enum llmctl_exit llmctl_config_show(const struct arguments *arguments);    /* config.c */
 enum llmctl_exit llmctl_model_plan(const struct arguments *arguments);     /* plan.c */
+enum llmctl_exit llmctl_models(const struct arguments *arguments);         /* models.c */
+enum llmctl_exit llmctl_load(const struct arguments *arguments);           /* models.c */
+enum llmctl_exit llmctl_unload(const struct arguments *arguments);         /* models.c */
+enum llmctl_exit llmctl_swap(const struct arguments *arguments);           /* models.c */
+enum llmctl_exit llmctl_model_unalias(const struct arguments *arguments);  /* models.c */
+enum llmctl_exit llmctl_model_default(const struct arguments *arguments);  /* models.c */
 enum llmctl_exit llmctl_generate(const struct arguments *arguments);       /* generate.c */
 enum llmctl_exit llmctl_chat(const struct arguments *arguments);           /* chat.c */
 enum llmctl_exit llmctl_ctx_ls(const struct arguments *arguments);         /* ctx_list.c */

@@ -68,6 +68,18 @@ static void take_engine(struct status_view *view, const struct llm_status_engine
         view->counters[i] = LOOK(engine->counters[i]);
 }
 
+static void take_models(struct status_view *view, const struct llm_status_file *file)
+{
+    for (uint32_t slot = 0; slot < LLM_MODELS_MAX; slot++) {
+        const struct llm_status_model *row = &file->models[slot];
+        uint64_t id = atomic_load_explicit(&row->model_id, memory_order_acquire);
+        if (id == 0)
+            continue;
+        TAKE_TEXT(view->model_names[view->model_count], row->name);
+        view->model_count += LOOK(row->model_id) == id;
+    }
+}
+
 static void take_connections(struct status_view *view, const struct llm_status_file *file)
 {
     for (uint32_t slot = 0; slot < LLM_STATUS_CONNECTIONS_MAX; slot++) {
@@ -150,6 +162,7 @@ void status_view_take(struct status_view *out_view, const struct llm_status_file
     memset(out_view, 0, sizeof *out_view);
     take_keeper(out_view, &file->keeper);
     take_engine(out_view, &file->engine);
+    take_models(out_view, file);
     take_connections(out_view, file);
     take_requests(out_view, file);
     take_errors(out_view, "keeper", file->keeper_errors);

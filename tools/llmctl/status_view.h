@@ -69,7 +69,10 @@ struct status_view {
     /* engine */
     uint64_t ready_generation;
     uint64_t heartbeat_ns;
-    char model_name[LLM_NAME_BYTES];
+    char model_name[LLM_NAME_BYTES]; /* the default one */
+    char model_names[LLM_MODELS_MAX]
+                    [LLM_NAME_BYTES]; /* [model_count] all, a name once for each version */
+    uint32_t model_count;
     char model_text[LLM_STATUS_TEXT_BYTES];
     char backend_text[LLM_STATUS_TEXT_BYTES];
     uint32_t block_tokens;

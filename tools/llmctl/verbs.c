@@ -72,6 +72,12 @@ static const struct option trace_options[] = {
     {"output", "FILE", OPTION_TEXT, FIELD(output_file), "write to FILE instead of standard output"},
     {0},
 };
+static const struct option load_options[] = {
+    {"name", "NAME", OPTION_TEXT, FIELD(name),
+     "what requests call it; without it as its directory"},
+    {"alias", "ALIAS", OPTION_TEXT, FIELD(alias), "when it serves, let ALIAS stand for it"},
+    {0},
+};
 static const struct option drain_options[] = {
     {"stay", NULL, OPTION_FLAG, FIELD(stay), "do not end the daemon when nothing is left"},
     {0},
@@ -197,6 +203,18 @@ const struct llmctl_verb llmctl_verbs[] = {
     {"cancel", NULL, "ID", "cancel a request, as numbered by `llmctl requests`", llmctl_cancel,
      NULL, 1, 1, 10 * S},
     {"ping", NULL, "", "one round trip through the engine", llmctl_ping, NULL, 0, 0, 10 * S},
+    {"models", NULL, "", "which models are loaded, and what stands for them", llmctl_models, NULL,
+     0, 0, 10 * S},
+    {"load", NULL, "DIR", "load a model (a name or a directory) while everything goes on",
+     llmctl_load, load_options, 1, 1, 3600 * S},
+    {"unload", NULL, "MODEL", "let a model's requests end, then forget it", llmctl_unload, NULL, 1,
+     1, 600 * S},
+    {"swap", NULL, "ALIAS MODEL", "let ALIAS stand for MODEL from the next request on", llmctl_swap,
+     NULL, 2, 2, 60 * S},
+    {"model", "default", "MODEL", "the model for requests that name none", llmctl_model_default,
+     NULL, 1, 1, 60 * S},
+    {"model", "unalias", "ALIAS", "let ALIAS stand for nothing", llmctl_model_unalias, NULL, 1, 1,
+     60 * S},
     {"model", "plan", "[NAME]", "the kernel calls of one step of a model", llmctl_model_plan, NULL,
      0, 1, 10 * S},
     {"config", "check", "[FILE]", "everything wrong with FILE, or with the usual configuration",
