@@ -373,22 +373,33 @@ static bool is_published_by(const struct sim_tables *tables, const struct sim_re
     return tables->rows[block][info->tokens - 1].history == history;
 }
 
-/* Whom a sealed block may have been widened to: the widest that a request publishes it for. */
-static uint64_t widest_of(const struct sim_tables *tables, block_id block)
+static bool has_history(const struct sim_tables *tables, const struct sim_request *request,
+                        uint64_t sought)
 {
-    uint64_t widest = tables->blocks[block].info.domain;
+    uint64_t history = sim_history_begin(&tables->models[request->request.model]);
+    uint32_t tokens = request->request.prompt_tokens + request->published;
+    for (uint32_t i = 0; i < tokens; i++) {
+        history = sim_history(history, request->ids[i]);
+        if (history == sought)
+            return true;
+    }
+    return false;
+}
+
+/* Whom a row may have been sealed for or widened to: the widest that a request which may read it publishes it for. */
+static uint64_t widest_of(const struct sim_tables *tables, const struct sim_row *row)
+{
+    uint64_t widest = row->domain;
     for (uint32_t slot = 0; slot < SIM_SLOTS_MAX; slot++) {
-        uint64_t domain = tables->requests[slot].request.domain_count > 0
-                              ? tables->requests[slot].request.domains[0]
-                              : widest;
-        if (domain >> 32 > widest >> 32 &&
-            is_published_by(tables, &tables->requests[slot], block, domain))
-            widest = domain;
+        const struct sim_request *request = &tables->requests[slot];
+        if (request->live && request->domains[0] >> 32 > widest >> 32 &&
+            request_may_read(request, row->domain) && has_history(tables, request, row->history))
+            widest = request->domains[0];
     }
     return widest;
 }
 
-/* A source that is freed in the same call may have been widened before: of what is freed nothing else is said. */
+/* A source that is freed in the same call may have been sealed or widened before: of what is freed nothing else is said. */
 static const char *apply_copied(struct sim_tables *tables, block_id block, block_id source,
                                 bool source_goes)
 {
@@ -400,13 +411,12 @@ static const char *apply_copied(struct sim_tables *tables, block_id block, block
         if (tables->rows[block][r].id != UINT32_MAX)
             return "a block was copied over rows";
     memcpy(tables->residue[block], tables->residue[source], sizeof tables->residue[block]);
-    uint64_t widest = widest_of(tables, source);
     uint32_t rows = from->state == SIM_SEALED ? from->info.tokens : SIM_BLOCK_TOKENS;
     for (uint32_t r = 0; r < rows; r++) {
         tables->rows[block][r] = tables->rows[source][r];
         tables->rows[block][r].copied = true;
-        if (source_goes && from->state == SIM_SEALED)
-            tables->rows[block][r].domain = widest;
+        if (source_goes && tables->rows[source][r].id != UINT32_MAX)
+            tables->rows[block][r].domain = widest_of(tables, &tables->rows[source][r]);
     }
     tables->copies++;
     return NULL;
